@@ -1,0 +1,140 @@
+"""Checks of arguments, shared by the whole package.
+
+Each check names the argument, says what was expected and what came, and returns the checked
+value.  Shapes and dtypes are always checked; values only when there are some, that is outside
+of `jit`, `vmap` and `grad`, whose tracers have a shape and a dtype but no numbers to look at.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_traced(*values):
+    """Whether any of the values is a tracer, so that its numbers cannot be looked at."""
+    return any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def as_floating(name, value):
+    """`value` as a JAX array of real floating dtype; integers and booleans become floats.
+
+    float32 stays float32.  Raises TypeError for complex numbers and for what is not an array.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be an array of real numbers, got {type(value).__name__}: {error}"
+        ) from error
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real, got dtype {array.dtype}")
+    return array.astype(jnp.result_type(float))
+
+
+def require_finite(name, array):
+    """Raise ValueError when an entry is NaN or infinite."""
+    if not is_traced(array):
+        bad = np.count_nonzero(~np.isfinite(np.asarray(array)))
+        if bad:
+            raise ValueError(
+                f"{name} must be finite, got {bad} NaN or infinite of {np.size(array)} entries"
+            )
+    return array
+
+
+def require_shape(name, array, shape):
+    """Raise ValueError unless `array` has this shape; None stands for any length of an axis."""
+    got = tuple(np.shape(array))
+    fits = len(got) == len(shape) and all(
+        want is None or want == length for want, length in zip(shape, got, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        wanted += "," if len(shape) == 1 else ""
+        raise ValueError(f"{name} must have shape ({wanted}), got {got}")
+    return array
+
+
+def _require_number(name, number, expected, accept):
+    if is_traced(number):
+        return number
+    if isinstance(number, (bool, str)) or np.ndim(number) != 0:
+        raise TypeError(f"{name} must be {expected}, got {type(number).__name__} {number!r}")
+    try:
+        value = float(number)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} must be {expected}, got {type(number).__name__} {number!r}"
+        ) from error
+    if not (math.isfinite(value) and accept(value)):
+        raise ValueError(f"{name} must be {expected}, got {number}")
+    return number
+
+
+def require_positive(name, number):
+    """Raise unless `number` is a finite scalar greater than zero."""
+    return _require_number(name, number, "a positive finite number", lambda v: v > 0)
+
+
+def require_nonnegative(name, number):
+    """Raise unless `number` is a finite scalar, zero or greater."""
+    return _require_number(name, number, "a non-negative finite number", lambda v: v >= 0)
+
+
+def require_count(name, number, minimum=1):
+    """Raise unless `number` is an integer, `minimum` or greater."""
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {type(number).__name__} {number!r}")
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    return int(number)
+
+
+def require_choice(name, value, choices):
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def _tolerance(matrix):
+    """Rounding to be expected of an (N, N) matrix: N times the spacing of its dtype, times 16."""
+    return 16 * max(matrix.shape[0], 1) * float(jnp.finfo(matrix.dtype).eps)
+
+
+def require_symmetric(name, matrix):
+    """Raise ValueError unless `matrix` is square, finite and symmetric up to rounding."""
+    shape = np.shape(matrix)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"{name} must be a square matrix (N, N), got shape {shape}")
+    require_finite(name, matrix)
+    if not is_traced(matrix) and np.size(matrix):
+        values = np.asarray(matrix)
+        gap, size = np.abs(values - values.T).max(), np.abs(values).max()
+        if gap > _tolerance(matrix) * size:
+            raise ValueError(
+                f"{name} must be symmetric, got a largest |A - A^T| of {gap:.3g} "
+                f"beside a largest entry of {size:.3g}"
+            )
+    return matrix
+
+
+def require_psd(name, eigenvalues):
+    """Raise ValueError when a symmetric matrix with these eigenvalues is not PSD up to rounding.
+
+    `eigenvalues` (N,), in any order, are those of the matrix called `name`: whoever has
+    decomposed it already need not pay twice.
+    """
+    if not is_traced(eigenvalues) and np.size(eigenvalues):
+        values = np.asarray(eigenvalues)
+        lowest, largest = values.min(), np.abs(values).max()
+        if not lowest >= -_tolerance(eigenvalues) * largest:
+            raise ValueError(
+                f"{name} must be positive semi-definite, got a lowest eigenvalue of "
+                f"{lowest:.3g} beside a largest of {largest:.3g}"
+            )
+    return eigenvalues
