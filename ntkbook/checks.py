@@ -1,0 +1,261 @@
+"""Theory beside measurement, with a bound that was declared beforehand.
+
+`check` compares the two and raises `CheckError` when they part by more than the bound.  It also asks the
+bound a question: the same comparison is made with named *wrong* theories (`rejects`), and each of them must
+be refused.  A check that would have accepted a missing factor of two proves nothing, so it is an error.
+
+>>> check("C01/slope", "slope of the remainder", theory=2.0, measured=1.998, atol=0.02,
+...       rejects={"Jacobian at another point": 1.0})
+pass C01/slope: slope of the remainder: theory 2, measured 1.998, within 0.02; \
+refuses Jacobian at another point
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+CHECK_MIME = "application/vnd.ntkbook.check+json"
+Z_MAX = 4.0
+MIN_SCALING_POINTS = 5
+
+Kind = Literal["exact", "statistical", "scaling", "bound"]
+
+
+class CheckError(AssertionError):
+    """Theory and measurement part by more than the bound, or a wrong theory would have passed."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A comparison that held.  Displays as a row of a table; `record` is what the claims page reads."""
+
+    claim: str
+    what: str
+    kind: Kind
+    theory: str
+    measured: str
+    bound: str
+    rejects: tuple[str, ...]
+    seeds: str = ""
+    size: str = ""
+
+    @property
+    def record(self) -> dict:
+        """The check as plain data (strings rounded to four digits)."""
+        return {**self.__dict__, "rejects": list(self.rejects), "verdict": "pass"}
+
+    def __repr__(self) -> str:
+        return (
+            f"pass {self.claim}: {self.what}: theory {self.theory}, measured {self.measured}, "
+            f"{self.bound}; refuses {', '.join(self.rejects)}"
+        )
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        return report(self)._repr_mimebundle_()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Several checks in one table."""
+
+    checks: tuple[Check, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.checks))
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        rows = [
+            f"| ✓ {c.claim} | {_cell(c.what)} | {c.theory} | {c.measured} | {c.bound} "
+            f"| {_cell('; '.join(c.rejects))} |"
+            for c in self.checks
+        ]
+        header = "| claim | quantity | theory | measured | bound | the bound refuses |"
+        table = "\n".join([header, "|" + "---|" * 6, *rows])
+        return {
+            "text/plain": repr(self),
+            "text/markdown": table,
+            CHECK_MIME: [check.record for check in self.checks],
+        }
+
+
+def report(*checks: Check) -> Report:
+    """Show several checks as one table."""
+    for item in checks:
+        if not isinstance(item, Check):
+            raise TypeError(f"report takes checks, not {type(item).__name__}")
+    return Report(checks)
+
+
+def check(
+    claim: str,
+    what: str,
+    *,
+    theory: ArrayLike,
+    measured: ArrayLike,
+    rejects: Mapping[str, ArrayLike],
+    kind: Kind = "exact",
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    standard_error: ArrayLike | None = None,
+    x: ArrayLike | None = None,
+    scale: float | None = None,
+    seeds: str = "",
+    size: str = "",
+) -> Check:
+    """Compare theory with measurement under a declared bound.
+
+    **Arguments**
+
+    - `claim`: ledger id and a name, ``"C13/test-points"``, unique in the book.
+    - `what`: the quantity, in words.
+    - `theory`, `measured`: numbers or arrays of one shape (theory may be a scalar).
+    - `rejects`: named wrong theories; the same bound must refuse every one of them.
+    - `kind`:
+      ``"exact"``: ``|measured − theory| ≤ atol + rtol·max|theory|`` everywhere;
+      ``"statistical"``: ``|measured − theory| ≤ 4 standard_error`` everywhere;
+      ``"scaling"``: `theory` is the slope of ``log measured`` against ``log x`` (at least five points),
+      met within `atol`;
+      ``"bound"``: ``measured ≤ theory (1 + rtol) + atol`` everywhere.
+    - `scale`: the size a wrong answer would have, needed when `theory` is zero throughout.
+    - `seeds`, `size`: how the measurement was made, for the record.
+
+    **Returns** a `Check`; let it be the last expression of its cell, or pass it to `report`.
+
+    **Raises** `CheckError` if the bound is broken or accepts a wrong theory; `ValueError` if an argument
+    is not finite, the shapes differ, or the bound is vacuous (as large as the theory itself).
+    """
+    if not re.fullmatch(r"C\d\d/[a-z0-9]+(-[a-z0-9]+)*", claim):
+        raise ValueError(f"claim must look like 'C13/test-points', not {claim!r}")
+    if measured is theory:
+        raise ValueError(f"{claim}: theory and measured are the same object")
+    if not rejects:
+        raise ValueError(f"{claim}: rejects must name at least one wrong theory that the bound refuses")
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        if not (np.isfinite(tolerance) and tolerance >= 0):
+            raise ValueError(f"{claim}: {name} must be finite and nonnegative, not {tolerance}")
+    expected = _finite(claim, "theory", theory)
+    observed = _finite(claim, "measured", measured)
+    wrong = {name: _finite(claim, f"rejects[{name!r}]", value) for name, value in rejects.items()}
+
+    if kind == "scaling":
+        if x is None:
+            raise ValueError(f"{claim}: kind 'scaling' needs x")
+        observed = _slope(claim, _finite(claim, "x", x), observed)
+    elif x is not None:
+        raise ValueError(f"{claim}: x belongs to kind 'scaling' only")
+
+    if kind == "statistical":
+        if standard_error is None:
+            raise ValueError(f"{claim}: kind 'statistical' needs standard_error")
+        error = _finite(claim, "standard_error", standard_error)
+        if not (error > 0).all():
+            raise ValueError(f"{claim}: standard_error must be positive, not {error.min()}")
+        tolerance = Z_MAX * error
+        bound = f"within {Z_MAX:.0f} s.e. of {_show(error)}"
+    elif kind in ("exact", "scaling", "bound"):
+        if standard_error is not None:
+            raise ValueError(f"{claim}: standard_error belongs to kind 'statistical' only")
+        if kind != "bound" and not atol + rtol > 0:
+            raise ValueError(f"{claim}: declare a bound: rtol or atol must be positive")
+        tolerance = np.asarray(atol + rtol * np.abs(expected).max())
+        bound = _show_bound(kind, rtol, atol)
+    else:
+        raise ValueError(f"kind must be exact, statistical, scaling or bound, not {kind!r}")
+
+    if kind != "bound":
+        _refuse_vacuous(claim, expected, tolerance, scale)
+    _require_shapes(claim, expected, observed)
+    if not _holds(kind, expected, observed, tolerance):
+        gap = observed - expected if kind == "bound" else np.abs(observed - expected)
+        raise CheckError(
+            f"{claim}: {what}: theory {_show(expected)}, measured {_show(observed)}: "
+            f"off by {gap.max():.3g}, {bound}"
+        )
+    for name, value in wrong.items():
+        _require_shapes(claim, value, observed)
+        if _holds(kind, value, observed, tolerance):
+            raise CheckError(f"{claim}: {what}: the bound ({bound}) would also accept {name!r}")
+    if kind == "bound":
+        shown = f"{_show(expected)}", _show_ratio(expected, observed)
+    else:
+        shown = _show(expected), _show(observed, tolerance)
+    return Check(claim, what, kind, *shown, bound, tuple(wrong), str(seeds), str(size))
+
+
+def _holds(kind: Kind, theory: np.ndarray, measured: np.ndarray, tolerance: np.ndarray) -> bool:
+    gap = measured - theory if kind == "bound" else np.abs(measured - theory)
+    return bool((gap <= tolerance).all())
+
+
+def _finite(claim: str, name: str, value: ArrayLike) -> np.ndarray:
+    array = np.asarray(value, dtype=float)
+    if array.size == 0:
+        raise ValueError(f"{claim}: {name} is empty")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{claim}: {name} must be finite, but holds NaN or infinity")
+    return array
+
+
+def _require_shapes(claim: str, theory: np.ndarray, measured: np.ndarray) -> None:
+    if theory.shape not in ((), measured.shape):
+        raise ValueError(f"{claim}: theory has shape {theory.shape}, measured {measured.shape}")
+
+
+def _refuse_vacuous(claim: str, theory: np.ndarray, tolerance: np.ndarray, scale: float | None) -> None:
+    size = np.abs(theory).max() if scale is None else float(scale)
+    if size == 0:
+        raise ValueError(f"{claim}: theory is zero; give scale=, the size that a wrong answer would have")
+    if not (tolerance < size).any():
+        raise ValueError(
+            f"{claim}: the bound {_show(tolerance)} is vacuous: it is as large as the theory ({size:.3g})"
+        )
+
+
+def _slope(claim: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if x.ndim != 1 or x.shape != y.shape or len(np.unique(x)) < MIN_SCALING_POINTS:
+        raise ValueError(
+            f"{claim}: a slope needs x and measured of one shape (n,) with at least "
+            f"{MIN_SCALING_POINTS} different x, not {x.shape} and {y.shape}"
+        )
+    if not ((x > 0).all() and (y > 0).all()):
+        raise ValueError(f"{claim}: x and measured must be positive for a log-log slope")
+    return np.asarray(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def _show_bound(kind: Kind, rtol: float, atol: float) -> str:
+    parts = [f"{atol:g}"] * (atol > 0) + [f"{rtol:g} relative"] * (rtol > 0)
+    slack = " + ".join(parts)
+    if kind == "bound":
+        return "not above theory" + (f" (rounding {slack})" if slack else "")
+    return f"within {slack}"
+
+
+def _show(value: np.ndarray, tolerance: np.ndarray | None = None) -> str:
+    """Four significant digits, three for the range of an array.
+
+    Digits a hundred times below the tolerance are dropped: they are rounding noise, which differs
+    between machines.
+    """
+    value = np.asarray(value, dtype=float)
+    if tolerance is not None:
+        value = np.round(value, int(np.ceil(2 - np.log10(tolerance.min()))))
+    value = value + 0.0
+    if value.size == 1:
+        return f"{float(value.reshape(())):.4g}"
+    return f"{value.min():.3g} … {value.max():.3g} ({value.size} values)"
+
+
+def _show_ratio(bound: np.ndarray, measured: np.ndarray) -> str:
+    if not (bound > 0).all():
+        return f"largest {_show(measured.max())}"
+    return f"at most {(measured / bound).max():.3g} of it"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,415 @@
+r"""Derivations that check themselves.
+
+A `Derivation` is a chain of equations ``lhs = rhs``.  Every method adds one line and proves it: by algebra
+(`step`), or by a named rule (differentiate, integrate, substitute, …) whose result is computed by sympy
+and must equal what the author wrote.  A line that cannot be proved raises `DerivationError`; it never
+becomes part of the chain.  In a page the chain is shown as numbered, aligned equations.
+
+>>> import sympy as sp
+>>> x, y = sp.symbols("x y", real=True)
+>>> Derivation("eq-square", (x + y) ** 2).step(x**2 + 2 * x * y + y**2, because="expand")
+eq-square: 1 proved
+  (x + y)**2
+    = x**2 + 2*x*y + y**2   [proved: expand]
+>>> square = Derivation("eq-wrong", (x + y) ** 2)
+>>> square.step(x**2 + y**2, because="a freshman's dream")  # doctest: +ELLIPSIS
+Traceback (most recent call last):
+...
+ntkbook.derivation.DerivationError: eq-wrong, step 1 (a freshman's dream): the two sides differ by -2*x*y...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+from ntkbook import _proof
+
+DERIVATION_MIME = "application/vnd.ntkbook.derivation+json"
+
+Status = Literal["given", "proved", "checked"]
+Facts = "Mapping[sp.Basic, sp.Basic] | Derivation | sp.Eq | Sequence[Facts]"
+
+
+class DerivationError(ValueError):
+    """A step that does not follow; the message names the step and the residual."""
+
+
+class Expectation(sp.Function):
+    """E[·] over the Gaussian variables named in the step that introduced it; never evaluated."""
+
+    def _latex(self, printer, exp=None):
+        return rf"\mathbb{{E}}\left[{printer._print(self.args[0])}\right]"
+
+    def _sympystr(self, printer):
+        return f"E[{printer._print(self.args[0])}]"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Derivation:
+    """One line ``lhs = rhs`` and, through `previous`, the proved chain that led to it.
+
+    **Arguments**
+
+    - `label`: the equation's name, ``"eq-…"``, unique in the book; pages refer to it.
+    - `lhs`, `rhs`: the first line.  Without `rhs` the chain starts from the expression `lhs` itself.
+      A first line with two different sides is *given*: a definition or a hypothesis.
+    - `because`: the reason shown beside the line.
+    - `claim`: the id of the claim that the chain proves, such as ``"C13"``.
+    - `nonzero`: scalars known not to vanish and square matrices known to be invertible, where that does
+      not follow from the symbols' assumptions.  They are shown as assumptions.
+
+    **Raises** `DerivationError` from every method whose line does not follow.
+    """
+
+    label: str
+    lhs: sp.Basic
+    rhs: sp.Basic = None  # type: ignore[assignment]
+    because: str = "definition"
+    claim: str | None = None
+    nonzero: tuple[sp.Basic, ...] = ()
+    status: Status = field(default="given", kw_only=True)
+    assumed: int = field(default=0, kw_only=True)
+    previous: Derivation | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        if not re.fullmatch(r"eq-[a-z0-9]+(-[a-z0-9]+)*", self.label):
+            raise ValueError(
+                f"label must look like 'eq-gradient-flow' (lower case, hyphens), not {self.label!r}"
+            )
+        lhs = _sympify("lhs", self.lhs)
+        rhs = lhs if self.rhs is None else _sympify("rhs", self.rhs)
+        if getattr(lhs, "shape", ()) != getattr(rhs, "shape", ()):
+            shapes = [getattr(side, "shape", "scalar") for side in (lhs, rhs)]
+            raise DerivationError(f"{self._where()}: the sides have shapes {shapes[0]} and {shapes[1]}")
+        object.__setattr__(self, "lhs", lhs)
+        object.__setattr__(self, "rhs", rhs)
+        object.__setattr__(self, "nonzero", tuple(self.nonzero))
+        unknown = _proof.unproved_denominators(rhs, self.nonzero)
+        if unknown:
+            raise DerivationError(
+                f"{self._where()}: division by {unknown[0]}, which may be zero (or, for a matrix, "
+                f"singular); declare the assumption on its symbols or list it in nonzero=(…)"
+            )
+
+    # Rules ------------------------------------------------------------------------------------------
+
+    def step(self, new, because: str, numerically: bool = False) -> Derivation:
+        """The same value, written differently.
+
+        `numerically=True` is for equalities that sympy cannot prove: they are tested at forty random
+        points to thirty digits, and the line is marked *checked*.
+        """
+        return self._extend(self.lhs, self.rhs, new, because, numerically)
+
+    def using(self, facts: Facts, new, because: str, numerically: bool = False) -> Derivation:
+        """Rewrite the right-hand side with known equalities: another derivation, or ``{a: b}``.
+
+        Equalities from a derivation are proved; a mapping or an `sp.Eq` counts as given.
+        """
+        pairs, assumed = _facts(facts)
+        rewritten = self.rhs.subs(pairs).doit()
+        if rewritten == self.rhs:
+            raise DerivationError(f"{self._where(because)}: none of {[a for a, _ in pairs]} occurs")
+        return self._extend(self.lhs, rewritten, new, because, numerically, assumed=assumed)
+
+    def substitute(self, values: Mapping, new, because: str, numerically: bool = False) -> Derivation:
+        """Specialise symbols, on both sides; the values must satisfy the symbols' assumptions."""
+        for symbol, value in values.items():
+            self._require_admissible(symbol, sp.sympify(value), because)
+        lhs, rhs = (side.subs(values).doit() for side in (self.lhs, self.rhs))
+        return self._extend(lhs, rhs, new, because, numerically)
+
+    def differentiate(self, x, new, because: str, numerically: bool = False) -> Derivation:
+        """d/dx of both sides."""
+        if not self.lhs.has(x):
+            raise DerivationError(f"{self._where(because)}: the left side does not depend on {x}")
+        lhs = self.lhs.diff(x) if _proof.is_matrix(self.lhs) else sp.Derivative(self.lhs, x)
+        return self._extend(lhs, self.rhs.diff(x).doit(), new, because, numerically)
+
+    def integrate(
+        self, limits, new, because: str, antiderivative=None, numerically: bool = False
+    ) -> Derivation:
+        """The integral of both sides over ``limits = (x, a, b)``.
+
+        An `antiderivative` F is proved by differentiation and then used as F(b) − F(a); without one
+        sympy integrates.  Either way the result is compared with numerical quadrature, since an
+        antiderivative may jump between the limits.
+        """
+        x, a, b = (sp.sympify(item) for item in limits)
+        if antiderivative is None:
+            result = sp.integrate(self.rhs, (x, a, b))
+            if result.has(sp.Integral):
+                raise DerivationError(
+                    f"{self._where(because)}: sympy cannot integrate {self.rhs}; give antiderivative="
+                )
+        else:
+            primitive = sp.sympify(antiderivative)
+            self._require_equal(self.rhs, primitive.diff(x), because, numerically)
+            result = _value_at(primitive, x, b, "-") - _value_at(primitive, x, a, "+")
+        lhs: sp.Basic = sp.Integral(self.lhs, (x, a, b))
+        if isinstance(self.lhs, sp.Derivative) and self.lhs.args[1:] == (sp.Tuple(x, 1),):
+            lhs = self.lhs.expr.subs(x, b) - self.lhs.expr.subs(x, a)
+        line = self._extend(lhs, result, new, because, numerically)
+        self._confirm_quadrature(x, a, b, line.rhs, because)
+        return line
+
+    def limit(self, x, x0, new, because: str, dir: str = "-") -> Derivation:
+        """The limit of both sides as x → x0 (from below by default, which is what ∞ means)."""
+        result = _proof.elementwise(lambda e: sp.limit(e, x, x0, dir), self.rhs)
+        return self._extend(sp.Limit(self.lhs, x, x0, dir), result, new, because)
+
+    def series(self, x, x0, order: int, new, because: str, numerically: bool = False) -> Derivation:
+        """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""
+        polynomial = _proof.elementwise(lambda e: _taylor(e, x, sp.sympify(x0), order), self.rhs)
+        self._require_equal(polynomial, _sympify("new", new), because, numerically)
+        if not isinstance(self.rhs, sp.MatrixBase):
+            polynomial = new = sp.sympify(new) + sp.Order((x - x0) ** order, (x, x0))
+        return self._extend(self.lhs, polynomial, new, because, numerically)
+
+    def solve_ode(self, f, solution, initial: Mapping, values, because: str) -> Derivation:
+        """From ``df/dt = rhs`` to ``f = solution``, verified in the equation and at ``{t: t0}``.
+
+        The right-hand side must be continuously differentiable in f: then the solution is unique.
+        """
+        ((t, t0),) = initial.items()
+        self._require_admissible(t, sp.sympify(t0), because)
+        if self.lhs.doit() != f.diff(t):
+            raise DerivationError(f"{self._where(because)}: the line must read d({f})/d{t} = …")
+        solution, values = _sympify("solution", solution), _sympify("values", values)
+        pairs = list(zip(_proof.entries(f), _proof.entries(solution), strict=True))
+        if solution.has(AppliedUndef) and any(solution.has(a) for a, _ in pairs):
+            raise DerivationError(f"{self._where(because)}: the solution still contains {f}")
+        self._require_equal(self.rhs.subs(pairs).doit(), solution.diff(t), because, False)
+        self._require_equal(values, solution.subs(t, t0), f"{because}, initial value", False)
+        return self._extend(f, solution, solution, because)
+
+    def solve_for(self, x, new, because: str, numerically: bool = False) -> Derivation:
+        """From ``lhs = rhs`` to ``x = new``; the solution must be the only one."""
+        equation = self.lhs.doit() - self.rhs
+        new = _sympify("new", new)
+        unknown = sp.Dummy("x")  # x may be a function such as f(t), for which sympy has no diff
+        slope = sp.simplify(equation.subs(x, unknown).diff(unknown))
+        linear = not slope.has(unknown)
+        if linear and _proof.unproved_denominators(1 / slope, self.nonzero):
+            raise DerivationError(f"{self._where(because)}: the coefficient {slope} of {x} may be zero")
+        if not linear and len(sp.solve(equation, x)) != 1:
+            raise DerivationError(f"{self._where(because)}: {x} has more than one solution")
+        self._require_equal(sp.S.Zero, equation.subs(x, new).doit(), because, numerically)
+        return self._extend(x, new, new, because, numerically)
+
+    def matrix(self, new, because: str, left=None, right=None) -> Derivation:
+        """An identity between matrices of any size, proved in noncommuting symbols.
+
+        ``left · (new − old) · right`` must expand to zero; `left` and `right`, if given, must be listed
+        as invertible in `nonzero`.
+        """
+        new = sp.sympify(new)
+        for side in (left, right):
+            if side is not None and side not in self.nonzero:
+                raise DerivationError(f"{self._where(because)}: {side} is not declared invertible")
+        if not _proof.matrix_identity(self.rhs, new, left, right):
+            raise DerivationError(
+                f"{self._where(because)}: ({new}) − ({self.rhs}) does not expand to zero"
+            )
+        difference = _proof.matrix_counterexample(self.rhs, new)
+        if not difference < 1e-10:
+            raise DerivationError(
+                f"{self._where(because)}: random matrices differ by {difference:.1e} (relative)"
+            )
+        return replace(self, rhs=new, because=because, status="proved", assumed=0, previous=self)
+
+    def expectation(self, variances: Mapping, new, because: str, numerically=False) -> Derivation:
+        """E of both sides over independent centred Gaussians ``{u: variance}``."""
+        result = _proof.elementwise(lambda e: _proof.gaussian_expectation(e, variances), self.rhs)
+        return self._extend(Expectation(self.lhs), result, new, because, numerically)
+
+    # What is known ----------------------------------------------------------------------------------
+
+    @property
+    def conclusion(self) -> sp.Eq:
+        """The last line, as a sympy equation."""
+        return sp.Eq(self.lhs, self.rhs, evaluate=False)
+
+    @property
+    def lines(self) -> tuple[Derivation, ...]:
+        """The chain, first line first."""
+        return (*self.previous.lines, self) if self.previous else (self,)
+
+    def count(self, status: Status) -> int:
+        """How many lines are ``"proved"``, ``"checked"`` or (with the facts used) ``"given"``."""
+        lines = [line for line in self.lines if line.status == status and not line._is_bare_start()]
+        assumed = sum(line.assumed for line in self.lines) if status == "given" else 0
+        return len(lines) + assumed
+
+    # Display ----------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        rows = [f"{self.label}: {self._tally()}"]
+        for line, before in zip(self.lines, (None, *self.lines), strict=False):
+            if line._is_bare_start():
+                rows.append(f"  {sp.sstr(line.lhs)}")
+                continue
+            repeated = before is not None and line.lhs == before.lhs
+            head = "    " if repeated else f"  {sp.sstr(line.lhs)} "
+            rows.append(f"{head}= {sp.sstr(line.rhs)}   [{line.status}: {line.because}]")
+        if self.nonzero:
+            rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, self.nonzero))}")
+        return "\n".join(rows)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        record = {
+            "label": self.label,
+            "claim": self.claim,
+            **{status: self.count(status) for status in ("proved", "checked", "given")},
+        }
+        return {"text/plain": repr(self), "text/markdown": self._markdown(), DERIVATION_MIME: record}
+
+    def _markdown(self) -> str:
+        rows = []
+        for line, before in zip(self.lines, (None, *self.lines), strict=False):
+            repeated = before is not None and line.lhs == before.lhs
+            lhs = "" if repeated else sp.latex(line.lhs)
+            rhs = "" if line._is_bare_start() else f"= {sp.latex(line.rhs)}"
+            mark = {"given": " (given)", "checked": " (checked)", "proved": ""}[line.status]
+            reason = "" if line._is_bare_start() else rf" && \text{{{_text(line.because + mark)}}}"
+            rows.append(f"{lhs} &{rhs}{reason}")
+        if len(rows) > 1 and self.lines[0]._is_bare_start():
+            rows[:2] = [rows[0].removesuffix(" &") + " " + rows[1].lstrip()]
+        body = " \\\\\n".join(rows)
+        assumptions = ""
+        if self.nonzero:
+            symbols = ", ".join(f"${sp.latex(s)}$" for s in self.nonzero)
+            assumptions = f" Taken as nonzero or invertible: {symbols}."
+        return (
+            f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n"
+            f"*{self._tally().capitalize()}.{assumptions}*"
+        )
+
+    def _tally(self) -> str:
+        words = {"proved": "proved", "checked": "checked numerically", "given": "given"}
+        counts = [f"{self.count(s)} {w}" for s, w in words.items() if self.count(s)]  # type: ignore
+        return ", ".join(counts) or "nothing derived yet"
+
+    # Checking ---------------------------------------------------------------------------------------
+
+    def _extend(
+        self, lhs, old, new, because: str, numerically: bool = False, assumed: int = 0
+    ) -> Derivation:
+        new = _sympify("new", new)
+        self._require_equal(old, new, because, numerically)
+        status: Status = "checked" if numerically else "proved"
+        return replace(
+            self, lhs=lhs, rhs=new, because=because, status=status, assumed=assumed, previous=self
+        )
+
+    def _require_equal(self, old, new, because: str, numerically: bool) -> None:
+        if not isinstance(because, str) or not because.strip():
+            raise ValueError("because must say in words why the step holds")
+        where = self._where(because)
+        if _proof.is_symbolic_matrix(old) or _proof.is_symbolic_matrix(new):
+            if sp.sympify(old) != new:
+                raise DerivationError(f"{where}: matrices of symbolic size need the rule .matrix(…)")
+            return
+        shapes = [getattr(side, "shape", "scalar") for side in (old, new)]
+        if shapes[0] != shapes[1]:
+            raise DerivationError(f"{where}: a {shapes[1]} cannot equal a {shapes[0]}")
+        if sp.sympify(old).has(sp.nan, sp.zoo) or new.has(sp.nan, sp.zoo):
+            raise DerivationError(f"{where}: the line is undefined (contains nan or complex infinity)")
+        orders = [sp.expand(side).getO() if isinstance(side, sp.Expr) else None for side in (old, new)]
+        if orders[0] != orders[1]:
+            raise DerivationError(f"{where}: the orders {orders[0]} and {orders[1]} differ")
+        if orders[0] is not None:
+            old, new = old.removeO(), new.removeO()
+        points = _proof.POINTS_FOR_CHECK if numerically else _proof.POINTS_FOR_PROOF
+        found = _proof.counterexample(old, new, points)
+        if isinstance(found, tuple):
+            point = ", ".join(f"{s} = {sp.N(v, 6)}" for s, v in found[0].items())
+            residual = sp.simplify(sp.expand(new - old))
+            raise DerivationError(f"{where}: the two sides differ by {residual}, for example at {point}")
+        if numerically:
+            if found is False:
+                raise DerivationError(f"{where}: cannot be evaluated at random points")
+            return
+        pairs = zip(_proof.entries(old), _proof.entries(new), strict=True)
+        residuals = [b - a for a, b in pairs]
+        unproved = [r for r in residuals if r != 0 and not _proof.simplifies_to_zero(r)]
+        if unproved:
+            hint = "; it vanishes at random points: rewrite it, or declare numerically=True"
+            raise DerivationError(
+                f"{where}: sympy cannot prove that {unproved[0]} is zero{hint if found is None else ''}"
+            )
+
+    def _require_admissible(self, symbol, value: sp.Expr, because: str) -> None:
+        for flag in ("integer", "real", "positive", "negative", "nonnegative", "nonzero"):
+            if getattr(symbol, f"is_{flag}", None) and not getattr(value, f"is_{flag}"):
+                raise DerivationError(
+                    f"{self._where(because)}: {symbol} is declared {flag}, and {value} is not known to be"
+                )
+
+    def _confirm_quadrature(self, x, a, b, result, because: str) -> None:
+        for old, new in zip(_proof.entries(self.rhs), _proof.entries(result), strict=True):
+            found = _proof.counterexample_to_integral(old, x, a, b, new)
+            if found:
+                raise DerivationError(f"{self._where(because)}: quadrature gives {found}")
+
+    def _where(self, because: str | None = None) -> str:
+        number = len(self.lines) - (0 if because else 1)
+        return f"{self.label}, step {number} ({because or self.because})"
+
+    def _is_bare_start(self) -> bool:
+        return self.previous is None and self.lhs == self.rhs
+
+
+def _sympify(name: str, value) -> sp.Basic:
+    try:
+        expr = sp.sympify(value)
+    except (sp.SympifyError, TypeError) as error:
+        raise TypeError(f"{name} must be a sympy expression or matrix, not {value!r}") from error
+    if isinstance(expr, bool) or not isinstance(expr, sp.Expr | sp.MatrixBase):
+        raise TypeError(f"{name} must be a sympy expression or matrix, not {value!r}")
+    return sp.ImmutableMatrix(expr) if isinstance(expr, sp.MatrixBase) else expr
+
+
+def _facts(facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
+    """Pairs (known expression, its value) and how many of them are not themselves proved."""
+    if isinstance(facts, Derivation):
+        pairs = list(zip(_proof.entries(facts.lhs), _proof.entries(facts.rhs), strict=True))
+        return pairs, 0
+    if isinstance(facts, sp.Eq):
+        return [facts.args], 1
+    if isinstance(facts, Mapping):
+        return [(sp.sympify(a), sp.sympify(b)) for a, b in facts.items()], len(facts)
+    if isinstance(facts, Iterable):
+        found = [_facts(fact) for fact in facts]
+        return [pair for pairs, _ in found for pair in pairs], sum(n for _, n in found)
+    raise TypeError(f"facts must be derivations, equations or a mapping, not {type(facts).__name__}")
+
+
+def _taylor(expr: sp.Expr, x, x0: sp.Expr, order: int) -> sp.Expr:
+    """Taylor polynomial by derivatives; sympy's own series where the derivatives are singular."""
+    total, derivative = sp.S.Zero, expr
+    for k in range(order):
+        coefficient = derivative.subs(x, x0).doit()
+        if coefficient.has(sp.nan, sp.zoo, sp.oo):
+            return expr.series(x, x0, order).removeO()
+        total += coefficient * (x - x0) ** k / sp.factorial(k)
+        derivative = derivative.diff(x)
+    return total
+
+
+def _value_at(expr: sp.Basic, x, x0: sp.Expr, dir: str) -> sp.Basic:
+    if not x0.is_infinite:
+        return expr.subs(x, x0)
+    return _proof.elementwise(lambda e: sp.limit(e, x, x0, dir), expr)
+
+
+def _text(reason: str) -> str:
+    r"""A reason as LaTeX text: ``$…$`` inside it stays mathematics."""
+    parts = reason.split("$")
+    return "".join(p if k % 2 == 0 else rf"}}{p}\text{{" for k, p in enumerate(parts))

@@ -1,0 +1,51 @@
+"""One call that prepares a chapter: precision, figure style and sizes, in one place.
+
+Importing `ntkbook` changes nothing in JAX or matplotlib; `setup` does, because a chapter asks it to.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, TypeVar, get_args
+
+import jax
+import matplotlib.pyplot as plt
+
+from ntkbook.figures import STYLE
+
+Size = Literal["cpu", "gpu"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The size at which experiments run."""
+
+    size: Size
+
+    def pick(self, *, cpu: T, gpu: T) -> T:
+        """The value for the chosen size.
+
+        >>> Settings("cpu").pick(cpu=512, gpu=8192)
+        512
+        """
+        return cpu if self.size == "cpu" else gpu
+
+
+def setup(size: Size | None = None) -> Settings:
+    """Enable float64 in JAX, set the book's figure style, and choose the experiments' size.
+
+    **Arguments**
+
+    - `size`: ``"cpu"`` (the stored outputs) or ``"gpu"`` (larger); by default the environment variable
+      ``NTKBOOK_SIZE``, else ``"cpu"``.
+
+    **Raises** `ValueError` for any other size.
+    """
+    chosen = os.environ.get("NTKBOOK_SIZE", "cpu") if size is None else size
+    if chosen not in get_args(Size):
+        raise ValueError(f"size must be one of {get_args(Size)}, not {chosen!r}")
+    jax.config.update("jax_enable_x64", True)
+    plt.rcParams.update(STYLE)
+    return Settings(chosen)  # type: ignore[arg-type]
