@@ -1,9 +1,9 @@
 """What counts as a proof: the decision procedures behind `ntkbook.derivation`.
 
-Two expressions are *proved* equal when sympy reduces their difference to zero **and** the two agree at
-random points that respect every declared assumption.  The second test is there because the first can be
-fooled: a simplifier may cancel what is zero, or cross a branch cut.  Nothing here guesses: what is neither
-proved nor refuted is reported as such.
+Two expressions are *proved* equal when sympy reduces their difference to zero **and** the two agree
+at random points that respect every declared assumption, wherever they can be evaluated.  The second
+test is there because the first can be fooled: a simplifier may cancel what is zero, or cross a
+branch cut.  Nothing here guesses: what is neither proved nor refuted is reported as such.
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ DIGITS = 30
 _WORKING_DIGITS = DIGITS + 15
 
 
+def sympify(name: str, value) -> sp.Basic:
+    """`value` as a sympy expression or immutable explicit matrix, else a `TypeError`."""
+    try:
+        expr = sp.sympify(value)
+    except (sp.SympifyError, TypeError) as error:
+        raise TypeError(f"{name} must be a sympy expression or matrix, not {value!r}") from error
+    if isinstance(expr, bool) or not isinstance(expr, sp.Expr | sp.MatrixBase):
+        raise TypeError(f"{name} must be a sympy expression or matrix, not {value!r}")
+    return sp.ImmutableMatrix(expr) if isinstance(expr, sp.MatrixBase) else expr
+
+
 def entries(expr: sp.Basic) -> list[sp.Expr]:
     """The scalar entries of an explicit matrix, or the expression itself."""
     return list(expr) if isinstance(expr, sp.MatrixBase) else [expr]
@@ -38,7 +49,7 @@ def is_symbolic_matrix(expr: sp.Basic) -> bool:
     return isinstance(expr, sp.MatrixExpr)
 
 
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------
 # Division: every denominator must be known not to vanish.
 
 
@@ -79,7 +90,7 @@ def is_matrix(expr: sp.Basic) -> bool:
     return isinstance(expr, sp.MatrixBase | sp.MatrixExpr)
 
 
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------
 # Equality of scalars and explicit matrices.
 
 
@@ -99,7 +110,7 @@ def simplifies_to_zero(residual: sp.Expr) -> bool:
 
 def counterexample(
     old: sp.Basic, new: sp.Basic, points: int, seed: int = 0
-) -> tuple[dict[sp.Symbol, sp.Expr], sp.Expr] | None | bool:
+) -> tuple[dict[sp.Symbol, sp.Expr], sp.Expr] | bool | None:
     """Compare two expressions at random admissible points, to thirty digits.
 
     Returns ``(point, difference)`` at the first point where they differ, ``None`` if they agree at
@@ -109,7 +120,7 @@ def counterexample(
     evaluated = 0
     for _ in range(3 * points):
         concrete = _concrete_functions([*entries(old), *entries(new)], rng)
-        pairs = [(concrete(a), concrete(b)) for a, b in zip(entries(old), entries(new), strict=True)]
+        pairs = list(zip(map(concrete, entries(old)), map(concrete, entries(new)), strict=True))
         symbols = set().union(*(a.free_symbols | b.free_symbols for a, b in pairs))
         point = {s: _random_value(s, rng) for s in sorted(symbols, key=str)}
         values = [(_evaluate(a, point), _evaluate(b, point)) for a, b in pairs]
@@ -146,9 +157,7 @@ def _random_value(symbol: sp.Symbol, rng: random.Random) -> sp.Expr:
     wanted = {flag: symbol.assumptions0[flag] for flag in flags if flag in symbol.assumptions0}
     for value in candidates:
         if all(getattr(value, f"is_{flag}") in (truth, None) for flag, truth in wanted.items()):
-            return value if symbol.is_integer else sp.Float(value, _WORKING_DIGITS) if (
-                value.is_real
-            ) else value.evalf(_WORKING_DIGITS)
+            return value if symbol.is_integer else value.evalf(_WORKING_DIGITS)
     raise ValueError(f"no random value satisfies the assumptions of {symbol}")
 
 
@@ -180,7 +189,7 @@ def counterexample_to_integral(
     rng = random.Random(1)
     concrete = _concrete_functions([integrand, result], rng)
     integrand, result = concrete(integrand), concrete(result)
-    parameters = (integrand.free_symbols | a.free_symbols | b.free_symbols | result.free_symbols) - {x}
+    parameters = set().union(*(e.free_symbols for e in (integrand, a, b, result))) - {x}
     for _ in range(points):
         point = {s: _random_value(s, rng) for s in sorted(parameters, key=str)}
         limits = [sp.sympify(end).xreplace(point) for end in (a, b)]
@@ -193,7 +202,7 @@ def counterexample_to_integral(
     return None
 
 
-# ----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------
 # Identities between matrices of any size: noncommutative polynomials.
 
 
@@ -202,8 +211,8 @@ def matrix_identity(
 ) -> bool:
     """Whether ``left (new − old) right`` expands to zero as a polynomial in noncommuting symbols.
 
-    With invertible `left` and `right` that proves ``new = old`` at every size for which the products
-    are defined.  An inverse next to what it inverts cancels; nothing else is assumed of it.
+    With invertible `left` and `right` that proves ``new = old`` at every size for which the
+    products exist.  An inverse next to what it inverts cancels; nothing else is assumed of it.
     """
     total = sp.S.Zero
     for sign, side in ((1, new), (-1, old)):
@@ -218,7 +227,8 @@ def _noncommutative(expr: sp.Basic) -> sp.Expr:
     if isinstance(expr, sp.MatAdd):
         return sp.Add(*(_noncommutative(arg) for arg in expr.args))
     if isinstance(expr, sp.MatMul):
-        factors = [f for arg in expr.args for f in (arg.args if isinstance(arg, sp.MatMul) else [arg])]
+        nested = (arg.args if isinstance(arg, sp.MatMul) else (arg,) for arg in expr.args)
+        factors = [factor for group in nested for factor in group]
         kept: list[sp.Basic] = []
         for factor in factors:
             if kept and _are_inverse(kept[-1], factor):
@@ -304,8 +314,37 @@ def _numeric_matrix(expr: sp.Basic, values: Mapping, size) -> np.ndarray:
     return np.asarray(float(expr.subs(scalars)))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Gaussian expectation.
+# ------------------------------------------------------------------------------------------
+# What the rules compute.
+
+
+def taylor_polynomial(expr: sp.Expr, x, x0: sp.Expr, order: int) -> sp.Expr:
+    """Taylor polynomial by derivatives; sympy's own series where the derivatives are singular."""
+    total, derivative = sp.S.Zero, expr
+    for k in range(order):
+        coefficient = derivative.subs(x, x0).doit()
+        if coefficient.has(sp.nan, sp.zoo, sp.oo):
+            return expr.series(x, x0, order).removeO()
+        total += coefficient * (x - x0) ** k / sp.factorial(k)
+        derivative = derivative.diff(x)
+    return total
+
+
+def value_at(expr: sp.Basic, x, x0: sp.Expr, dir: str) -> sp.Basic:
+    """`expr` at x0, as a limit where x0 is infinite."""
+    if not x0.is_infinite:
+        return expr.subs(x, x0)
+    return elementwise(lambda e: sp.limit(e, x, x0, dir), expr)
+
+
+class Expectation(sp.Function):
+    """E[·] over the Gaussian variables named in the step that introduced it; never evaluated."""
+
+    def _latex(self, printer, exp=None):
+        return rf"\mathbb{{E}}\left[{printer._print(self.args[0])}\right]"
+
+    def _sympystr(self, printer):
+        return f"E[{printer._print(self.args[0])}]"
 
 
 def gaussian_expectation(expr: sp.Expr, variances: Mapping[sp.Symbol, sp.Expr]) -> sp.Expr:

@@ -1,8 +1,9 @@
 """Theory beside measurement, with a bound that was declared beforehand.
 
-`check` compares the two and raises `CheckError` when they part by more than the bound.  It also asks the
-bound a question: the same comparison is made with named *wrong* theories (`rejects`), and each of them must
-be refused.  A check that would have accepted a missing factor of two proves nothing, so it is an error.
+`check` compares the two and raises `CheckError` when they part by more than the bound.  It also
+asks the bound a question: the same comparison is made with named *wrong* theories (`rejects`), and
+each of them must be refused.  A check that would have accepted a missing factor of two proves
+nothing, so it is an error.
 
 >>> check("C01/slope", "slope of the remainder", theory=2.0, measured=1.998, atol=0.02,
 ...       rejects={"Jacobian at another point": 1.0})
@@ -33,7 +34,7 @@ class CheckError(AssertionError):
 
 @dataclass(frozen=True)
 class Check:
-    """A comparison that held.  Displays as a row of a table; `record` is what the claims page reads."""
+    """A comparison that held.  Displays as a table row; `record` is what the claims page reads."""
 
     claim: str
     what: str
@@ -119,23 +120,25 @@ def check(
     - `kind`:
       ``"exact"``: ``|measured − theory| ≤ atol + rtol·max|theory|`` everywhere;
       ``"statistical"``: ``|measured − theory| ≤ 4 standard_error`` everywhere;
-      ``"scaling"``: `theory` is the slope of ``log measured`` against ``log x`` (at least five points),
-      met within `atol`;
+      ``"scaling"``: `theory` is the slope of ``log measured`` against ``log x`` (at least five
+      points), met within `atol`;
       ``"bound"``: ``measured ≤ theory (1 + rtol) + atol`` everywhere.
     - `scale`: the size a wrong answer would have, needed when `theory` is zero throughout.
     - `seeds`, `size`: how the measurement was made, for the record.
 
     **Returns** a `Check`; let it be the last expression of its cell, or pass it to `report`.
 
-    **Raises** `CheckError` if the bound is broken or accepts a wrong theory; `ValueError` if an argument
-    is not finite, the shapes differ, or the bound is vacuous (as large as the theory itself).
+    **Raises** `CheckError` if the bound is broken or accepts a wrong theory; `ValueError` if an
+    argument is not finite, the shapes differ, or the bound is vacuous (as large as the theory).
     """
     if not re.fullmatch(r"C\d\d/[a-z0-9]+(-[a-z0-9]+)*", claim):
         raise ValueError(f"claim must look like 'C13/test-points', not {claim!r}")
     if measured is theory:
         raise ValueError(f"{claim}: theory and measured are the same object")
     if not rejects:
-        raise ValueError(f"{claim}: rejects must name at least one wrong theory that the bound refuses")
+        raise ValueError(
+            f"{claim}: rejects must name at least one wrong theory that the bound refuses"
+        )
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if not (np.isfinite(tolerance) and tolerance >= 0):
             raise ValueError(f"{claim}: {name} must be finite and nonnegative, not {tolerance}")
@@ -207,13 +210,17 @@ def _require_shapes(claim: str, theory: np.ndarray, measured: np.ndarray) -> Non
         raise ValueError(f"{claim}: theory has shape {theory.shape}, measured {measured.shape}")
 
 
-def _refuse_vacuous(claim: str, theory: np.ndarray, tolerance: np.ndarray, scale: float | None) -> None:
+def _refuse_vacuous(
+    claim: str, theory: np.ndarray, tolerance: np.ndarray, scale: float | None
+) -> None:
     size = np.abs(theory).max() if scale is None else float(scale)
     if size == 0:
-        raise ValueError(f"{claim}: theory is zero; give scale=, the size that a wrong answer would have")
+        raise ValueError(
+            f"{claim}: theory is zero; give scale=, the size that a wrong answer would have"
+        )
     if not (tolerance < size).any():
         raise ValueError(
-            f"{claim}: the bound {_show(tolerance)} is vacuous: it is as large as the theory ({size:.3g})"
+            f"{claim}: the bound {_show(tolerance)} is vacuous: as large as the theory ({size:.3g})"
         )
 
 

@@ -1,9 +1,10 @@
 r"""Derivations that check themselves.
 
-A `Derivation` is a chain of equations ``lhs = rhs``.  Every method adds one line and proves it: by algebra
-(`step`), or by a named rule (differentiate, integrate, substitute, …) whose result is computed by sympy
-and must equal what the author wrote.  A line that cannot be proved raises `DerivationError`; it never
-becomes part of the chain.  In a page the chain is shown as numbered, aligned equations.
+A `Derivation` is a chain of equations ``lhs = rhs``.  Every method adds one line and proves it: by
+algebra (`step`), or by a named rule (differentiate, integrate, substitute, …) whose result is
+computed by sympy and must equal what the author wrote.  A line that cannot be proved raises
+`DerivationError`; it never becomes part of the chain.  In a page the chain is shown as numbered,
+aligned equations.
 
 >>> import sympy as sp
 >>> x, y = sp.symbols("x y", real=True)
@@ -12,10 +13,10 @@ eq-square: 1 proved
   (x + y)**2
     = x**2 + 2*x*y + y**2   [proved: expand]
 >>> square = Derivation("eq-wrong", (x + y) ** 2)
->>> square.step(x**2 + y**2, because="a freshman's dream")  # doctest: +ELLIPSIS
+>>> square.step(x**2 + y**2, because="wishful")  # doctest: +ELLIPSIS
 Traceback (most recent call last):
 ...
-ntkbook.derivation.DerivationError: eq-wrong, step 1 (a freshman's dream): the two sides differ by -2*x*y...
+ntkbook.derivation.DerivationError: eq-wrong, step 1 (wishful): the two sides differ by...
 """
 
 from __future__ import annotations
@@ -33,21 +34,10 @@ from ntkbook import _proof
 DERIVATION_MIME = "application/vnd.ntkbook.derivation+json"
 
 Status = Literal["given", "proved", "checked"]
-Facts = "Mapping[sp.Basic, sp.Basic] | Derivation | sp.Eq | Sequence[Facts]"
 
 
 class DerivationError(ValueError):
     """A step that does not follow; the message names the step and the residual."""
-
-
-class Expectation(sp.Function):
-    """E[·] over the Gaussian variables named in the step that introduced it; never evaluated."""
-
-    def _latex(self, printer, exp=None):
-        return rf"\mathbb{{E}}\left[{printer._print(self.args[0])}\right]"
-
-    def _sympystr(self, printer):
-        return f"E[{printer._print(self.args[0])}]"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -57,12 +47,12 @@ class Derivation:
     **Arguments**
 
     - `label`: the equation's name, ``"eq-…"``, unique in the book; pages refer to it.
-    - `lhs`, `rhs`: the first line.  Without `rhs` the chain starts from the expression `lhs` itself.
-      A first line with two different sides is *given*: a definition or a hypothesis.
+    - `lhs`, `rhs`: the first line.  Without `rhs` the chain starts from the expression `lhs`
+      itself.  A first line with two different sides is *given*: a definition or a hypothesis.
     - `because`: the reason shown beside the line.
     - `claim`: the id of the claim that the chain proves, such as ``"C13"``.
-    - `nonzero`: scalars known not to vanish and square matrices known to be invertible, where that does
-      not follow from the symbols' assumptions.  They are shown as assumptions.
+    - `nonzero`: scalars known not to vanish and square matrices known to be invertible, where that
+      does not follow from the symbols' assumptions.  They are shown as assumptions.
 
     **Raises** `DerivationError` from every method whose line does not follow.
     """
@@ -82,11 +72,11 @@ class Derivation:
             raise ValueError(
                 f"label must look like 'eq-gradient-flow' (lower case, hyphens), not {self.label!r}"
             )
-        lhs = _sympify("lhs", self.lhs)
-        rhs = lhs if self.rhs is None else _sympify("rhs", self.rhs)
+        lhs = _proof.sympify("lhs", self.lhs)
+        rhs = lhs if self.rhs is None else _proof.sympify("rhs", self.rhs)
         if getattr(lhs, "shape", ()) != getattr(rhs, "shape", ()):
-            shapes = [getattr(side, "shape", "scalar") for side in (lhs, rhs)]
-            raise DerivationError(f"{self._where()}: the sides have shapes {shapes[0]} and {shapes[1]}")
+            left, right = (getattr(side, "shape", "scalar") for side in (lhs, rhs))
+            raise DerivationError(f"{self._where()}: the sides have shapes {left} and {right}")
         object.__setattr__(self, "lhs", lhs)
         object.__setattr__(self, "rhs", rhs)
         object.__setattr__(self, "nonzero", tuple(self.nonzero))
@@ -97,20 +87,21 @@ class Derivation:
                 f"singular); declare the assumption on its symbols or list it in nonzero=(…)"
             )
 
-    # Rules ------------------------------------------------------------------------------------------
+    # Rules -----------------------------------------------------------------------------------
 
     def step(self, new, because: str, numerically: bool = False) -> Derivation:
         """The same value, written differently.
 
-        `numerically=True` is for equalities that sympy cannot prove: they are tested at forty random
-        points to thirty digits, and the line is marked *checked*.
+        `numerically=True` is for equalities that sympy cannot prove: they are tested at forty
+        random points to thirty digits, and the line is marked *checked*.
         """
         return self._extend(self.lhs, self.rhs, new, because, numerically)
 
-    def using(self, facts: Facts, new, because: str, numerically: bool = False) -> Derivation:
-        """Rewrite the right-hand side with known equalities: another derivation, or ``{a: b}``.
+    def using(self, facts, new, because: str, numerically: bool = False) -> Derivation:
+        """Rewrite the right-hand side with known equalities.
 
-        Equalities from a derivation are proved; a mapping or an `sp.Eq` counts as given.
+        `facts` is another derivation, a mapping ``{a: b}``, an `sp.Eq`, or a list of these.  What
+        comes from a derivation is proved; a mapping or an equation counts as given.
         """
         pairs, assumed = _facts(facts)
         rewritten = self.rhs.subs(pairs).doit()
@@ -118,7 +109,9 @@ class Derivation:
             raise DerivationError(f"{self._where(because)}: none of {[a for a, _ in pairs]} occurs")
         return self._extend(self.lhs, rewritten, new, because, numerically, assumed=assumed)
 
-    def substitute(self, values: Mapping, new, because: str, numerically: bool = False) -> Derivation:
+    def substitute(
+        self, values: Mapping, new, because: str, numerically: bool = False
+    ) -> Derivation:
         """Specialise symbols, on both sides; the values must satisfy the symbols' assumptions."""
         for symbol, value in values.items():
             self._require_admissible(symbol, sp.sympify(value), because)
@@ -146,17 +139,20 @@ class Derivation:
             result = sp.integrate(self.rhs, (x, a, b))
             if result.has(sp.Integral):
                 raise DerivationError(
-                    f"{self._where(because)}: sympy cannot integrate {self.rhs}; give antiderivative="
+                    f"{self._where(because)}: sympy finds no integral; give an antiderivative"
                 )
         else:
             primitive = sp.sympify(antiderivative)
             self._require_equal(self.rhs, primitive.diff(x), because, numerically)
-            result = _value_at(primitive, x, b, "-") - _value_at(primitive, x, a, "+")
+            result = _proof.value_at(primitive, x, b, "-") - _proof.value_at(primitive, x, a, "+")
         lhs: sp.Basic = sp.Integral(self.lhs, (x, a, b))
         if isinstance(self.lhs, sp.Derivative) and self.lhs.args[1:] == (sp.Tuple(x, 1),):
             lhs = self.lhs.expr.subs(x, b) - self.lhs.expr.subs(x, a)
         line = self._extend(lhs, result, new, because, numerically)
-        self._confirm_quadrature(x, a, b, line.rhs, because)
+        for old, value in zip(_proof.entries(self.rhs), _proof.entries(line.rhs), strict=True):
+            found = _proof.counterexample_to_integral(old, x, a, b, value)
+            if found:
+                raise DerivationError(f"{self._where(because)}: quadrature gives {found}")
         return line
 
     def limit(self, x, x0, new, because: str, dir: str = "-") -> Derivation:
@@ -166,8 +162,10 @@ class Derivation:
 
     def series(self, x, x0, order: int, new, because: str, numerically: bool = False) -> Derivation:
         """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""
-        polynomial = _proof.elementwise(lambda e: _taylor(e, x, sp.sympify(x0), order), self.rhs)
-        self._require_equal(polynomial, _sympify("new", new), because, numerically)
+        polynomial = _proof.elementwise(
+            lambda e: _proof.taylor_polynomial(e, x, sp.sympify(x0), order), self.rhs
+        )
+        self._require_equal(polynomial, _proof.sympify("new", new), because, numerically)
         if not isinstance(self.rhs, sp.MatrixBase):
             polynomial = new = sp.sympify(new) + sp.Order((x - x0) ** order, (x, x0))
         return self._extend(self.lhs, polynomial, new, because, numerically)
@@ -175,13 +173,16 @@ class Derivation:
     def solve_ode(self, f, solution, initial: Mapping, values, because: str) -> Derivation:
         """From ``df/dt = rhs`` to ``f = solution``, verified in the equation and at ``{t: t0}``.
 
-        The right-hand side must be continuously differentiable in f: then the solution is unique.
+        The right-hand side must be continuously differentiable in f: the solution is then unique.
         """
         ((t, t0),) = initial.items()
         self._require_admissible(t, sp.sympify(t0), because)
         if self.lhs.doit() != f.diff(t):
             raise DerivationError(f"{self._where(because)}: the line must read d({f})/d{t} = …")
-        solution, values = _sympify("solution", solution), _sympify("values", values)
+        slopes = [self.rhs.diff(part) for part in _proof.entries(f)]
+        if any(_proof.unproved_denominators(slope, self.nonzero) for slope in slopes):
+            raise DerivationError(f"{self._where(because)}: the solution may not be unique")
+        solution, values = _proof.sympify("solution", solution), _proof.sympify("values", values)
         pairs = list(zip(_proof.entries(f), _proof.entries(solution), strict=True))
         if solution.has(AppliedUndef) and any(solution.has(a) for a, _ in pairs):
             raise DerivationError(f"{self._where(because)}: the solution still contains {f}")
@@ -192,12 +193,12 @@ class Derivation:
     def solve_for(self, x, new, because: str, numerically: bool = False) -> Derivation:
         """From ``lhs = rhs`` to ``x = new``; the solution must be the only one."""
         equation = self.lhs.doit() - self.rhs
-        new = _sympify("new", new)
+        new = _proof.sympify("new", new)
         unknown = sp.Dummy("x")  # x may be a function such as f(t), for which sympy has no diff
         slope = sp.simplify(equation.subs(x, unknown).diff(unknown))
         linear = not slope.has(unknown)
         if linear and _proof.unproved_denominators(1 / slope, self.nonzero):
-            raise DerivationError(f"{self._where(because)}: the coefficient {slope} of {x} may be zero")
+            raise DerivationError(f"{self._where(because)}: the factor {slope} of {x} may be zero")
         if not linear and len(sp.solve(equation, x)) != 1:
             raise DerivationError(f"{self._where(because)}: {x} has more than one solution")
         self._require_equal(sp.S.Zero, equation.subs(x, new).doit(), because, numerically)
@@ -206,8 +207,8 @@ class Derivation:
     def matrix(self, new, because: str, left=None, right=None) -> Derivation:
         """An identity between matrices of any size, proved in noncommuting symbols.
 
-        ``left · (new − old) · right`` must expand to zero; `left` and `right`, if given, must be listed
-        as invertible in `nonzero`.
+        ``left · (new − old) · right`` must expand to zero; `left` and `right`, if given, must be
+        listed as invertible in `nonzero`.
         """
         new = sp.sympify(new)
         for side in (left, right):
@@ -227,9 +228,9 @@ class Derivation:
     def expectation(self, variances: Mapping, new, because: str, numerically=False) -> Derivation:
         """E of both sides over independent centred Gaussians ``{u: variance}``."""
         result = _proof.elementwise(lambda e: _proof.gaussian_expectation(e, variances), self.rhs)
-        return self._extend(Expectation(self.lhs), result, new, because, numerically)
+        return self._extend(_proof.Expectation(self.lhs), result, new, because, numerically)
 
-    # What is known ----------------------------------------------------------------------------------
+    # What is known ---------------------------------------------------------------------------
 
     @property
     def conclusion(self) -> sp.Eq:
@@ -247,17 +248,17 @@ class Derivation:
         assumed = sum(line.assumed for line in self.lines) if status == "given" else 0
         return len(lines) + assumed
 
-    # Display ----------------------------------------------------------------------------------------
+    # Display ---------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         rows = [f"{self.label}: {self._tally()}"]
         for line, before in zip(self.lines, (None, *self.lines), strict=False):
             if line._is_bare_start():
-                rows.append(f"  {sp.sstr(line.lhs)}")
+                rows.append(f"  {_plain(line.lhs)}")
                 continue
             repeated = before is not None and line.lhs == before.lhs
-            head = "    " if repeated else f"  {sp.sstr(line.lhs)} "
-            rows.append(f"{head}= {sp.sstr(line.rhs)}   [{line.status}: {line.because}]")
+            head = "    " if repeated else f"  {_plain(line.lhs)} "
+            rows.append(f"{head}= {_plain(line.rhs)}   [{line.status}: {line.because}]")
         if self.nonzero:
             rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, self.nonzero))}")
         return "\n".join(rows)
@@ -268,7 +269,11 @@ class Derivation:
             "claim": self.claim,
             **{status: self.count(status) for status in ("proved", "checked", "given")},
         }
-        return {"text/plain": repr(self), "text/markdown": self._markdown(), DERIVATION_MIME: record}
+        return {
+            "text/plain": repr(self),
+            "text/markdown": self._markdown(),
+            DERIVATION_MIME: record,
+        }
 
     def _markdown(self) -> str:
         rows = []
@@ -296,12 +301,12 @@ class Derivation:
         counts = [f"{self.count(s)} {w}" for s, w in words.items() if self.count(s)]  # type: ignore
         return ", ".join(counts) or "nothing derived yet"
 
-    # Checking ---------------------------------------------------------------------------------------
+    # Checking --------------------------------------------------------------------------------
 
     def _extend(
         self, lhs, old, new, because: str, numerically: bool = False, assumed: int = 0
     ) -> Derivation:
-        new = _sympify("new", new)
+        new = _proof.sympify("new", new)
         self._require_equal(old, new, because, numerically)
         status: Status = "checked" if numerically else "proved"
         return replace(
@@ -314,14 +319,14 @@ class Derivation:
         where = self._where(because)
         if _proof.is_symbolic_matrix(old) or _proof.is_symbolic_matrix(new):
             if sp.sympify(old) != new:
-                raise DerivationError(f"{where}: matrices of symbolic size need the rule .matrix(…)")
+                raise DerivationError(f"{where}: matrices of symbolic size need the rule .matrix")
             return
         shapes = [getattr(side, "shape", "scalar") for side in (old, new)]
         if shapes[0] != shapes[1]:
             raise DerivationError(f"{where}: a {shapes[1]} cannot equal a {shapes[0]}")
         if sp.sympify(old).has(sp.nan, sp.zoo) or new.has(sp.nan, sp.zoo):
-            raise DerivationError(f"{where}: the line is undefined (contains nan or complex infinity)")
-        orders = [sp.expand(side).getO() if isinstance(side, sp.Expr) else None for side in (old, new)]
+            raise DerivationError(f"{where}: the line is undefined (nan or complex infinity)")
+        orders = [sp.expand(e).getO() if isinstance(e, sp.Expr) else None for e in (old, new)]
         if orders[0] != orders[1]:
             raise DerivationError(f"{where}: the orders {orders[0]} and {orders[1]} differ")
         if orders[0] is not None:
@@ -331,7 +336,7 @@ class Derivation:
         if isinstance(found, tuple):
             point = ", ".join(f"{s} = {sp.N(v, 6)}" for s, v in found[0].items())
             residual = sp.simplify(sp.expand(new - old))
-            raise DerivationError(f"{where}: the two sides differ by {residual}, for example at {point}")
+            raise DerivationError(f"{where}: the two sides differ by {residual}, e.g. at {point}")
         if numerically:
             if found is False:
                 raise DerivationError(f"{where}: cannot be evaluated at random points")
@@ -342,21 +347,15 @@ class Derivation:
         if unproved:
             hint = "; it vanishes at random points: rewrite it, or declare numerically=True"
             raise DerivationError(
-                f"{where}: sympy cannot prove that {unproved[0]} is zero{hint if found is None else ''}"
+                f"{where}: sympy cannot prove {unproved[0]} = 0{hint if found is None else ''}"
             )
 
     def _require_admissible(self, symbol, value: sp.Expr, because: str) -> None:
         for flag in ("integer", "real", "positive", "negative", "nonnegative", "nonzero"):
             if getattr(symbol, f"is_{flag}", None) and not getattr(value, f"is_{flag}"):
                 raise DerivationError(
-                    f"{self._where(because)}: {symbol} is declared {flag}, and {value} is not known to be"
+                    f"{self._where(because)}: {symbol} is declared {flag}, which {value} is not"
                 )
-
-    def _confirm_quadrature(self, x, a, b, result, because: str) -> None:
-        for old, new in zip(_proof.entries(self.rhs), _proof.entries(result), strict=True):
-            found = _proof.counterexample_to_integral(old, x, a, b, new)
-            if found:
-                raise DerivationError(f"{self._where(because)}: quadrature gives {found}")
 
     def _where(self, because: str | None = None) -> str:
         number = len(self.lines) - (0 if because else 1)
@@ -364,16 +363,6 @@ class Derivation:
 
     def _is_bare_start(self) -> bool:
         return self.previous is None and self.lhs == self.rhs
-
-
-def _sympify(name: str, value) -> sp.Basic:
-    try:
-        expr = sp.sympify(value)
-    except (sp.SympifyError, TypeError) as error:
-        raise TypeError(f"{name} must be a sympy expression or matrix, not {value!r}") from error
-    if isinstance(expr, bool) or not isinstance(expr, sp.Expr | sp.MatrixBase):
-        raise TypeError(f"{name} must be a sympy expression or matrix, not {value!r}")
-    return sp.ImmutableMatrix(expr) if isinstance(expr, sp.MatrixBase) else expr
 
 
 def _facts(facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
@@ -388,25 +377,11 @@ def _facts(facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
     if isinstance(facts, Iterable):
         found = [_facts(fact) for fact in facts]
         return [pair for pairs, _ in found for pair in pairs], sum(n for _, n in found)
-    raise TypeError(f"facts must be derivations, equations or a mapping, not {type(facts).__name__}")
+    raise TypeError(f"facts must be derivations, equations or a mapping, not {type(facts)}")
 
 
-def _taylor(expr: sp.Expr, x, x0: sp.Expr, order: int) -> sp.Expr:
-    """Taylor polynomial by derivatives; sympy's own series where the derivatives are singular."""
-    total, derivative = sp.S.Zero, expr
-    for k in range(order):
-        coefficient = derivative.subs(x, x0).doit()
-        if coefficient.has(sp.nan, sp.zoo, sp.oo):
-            return expr.series(x, x0, order).removeO()
-        total += coefficient * (x - x0) ** k / sp.factorial(k)
-        derivative = derivative.diff(x)
-    return total
-
-
-def _value_at(expr: sp.Basic, x, x0: sp.Expr, dir: str) -> sp.Basic:
-    if not x0.is_infinite:
-        return expr.subs(x, x0)
-    return _proof.elementwise(lambda e: sp.limit(e, x, x0, dir), expr)
+def _plain(expr: sp.Basic) -> str:
+    return str(expr.tolist()) if isinstance(expr, sp.MatrixBase) else sp.sstr(expr)
 
 
 def _text(reason: str) -> str:

@@ -2,8 +2,8 @@
 
 `figure` wraps a finished matplotlib figure.  It displays the picture together with a plain-text
 description made from the drawn data: titles, axes, every series with a few rounded landmarks.  The
-description is the picture's alternative text for a reader who cannot see it, and it is what the tests
-compare, so that a figure whose data changed fails.
+description is the picture's alternative text for a reader who cannot see it, and it is what the
+tests compare, so that a figure whose data changed fails.
 
 >>> import matplotlib; matplotlib.use("Agg")
 >>> import matplotlib.pyplot as plt
@@ -94,7 +94,7 @@ def figure(fig: MplFigure, *, name: str, caption: str) -> Figure:
     - `name`: ``"fig-…"``, unique in the book.
     - `caption`: one or two sentences on what the figure shows.
 
-    **Raises** `ValueError` naming the panel or series that lacks a label or has nothing finite to draw.
+    **Raises** `ValueError` naming the panel or series without a label or a finite point.
     """
     if not re.fullmatch(r"fig-[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ValueError(f"name must look like 'fig-loss-curve', not {name!r}")
@@ -162,7 +162,9 @@ def _series(name: str, ax: Axes) -> Iterator[tuple[str, str, np.ndarray]]:
 def _label(name: str, label: object) -> str:
     text = str(label)
     if re.fullmatch(r"_(child|container)\d+", text):
-        raise ValueError(f"{name}: a series has no label; give one, or '_nolegend_' for a guide line")
+        raise ValueError(
+            f"{name}: a series has no label; give one, or '_nolegend_' for a guide line"
+        )
     return "" if text.startswith("_") else _plain(text)
 
 

@@ -1,6 +1,6 @@
 """One call that prepares a chapter: precision, figure style and sizes, in one place.
 
-Importing `ntkbook` changes nothing in JAX or matplotlib; `setup` does, because a chapter asks it to.
+Importing `ntkbook` changes nothing in JAX or matplotlib; `setup` does, because a chapter asks.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def setup(size: Size | None = None) -> Settings:
 
     **Arguments**
 
-    - `size`: ``"cpu"`` (the stored outputs) or ``"gpu"`` (larger); by default the environment variable
-      ``NTKBOOK_SIZE``, else ``"cpu"``.
+    - `size`: ``"cpu"`` (the stored outputs) or ``"gpu"`` (larger); by default the environment
+      variable ``NTKBOOK_SIZE``, else ``"cpu"``.
 
     **Raises** `ValueError` for any other size.
     """
