@@ -1,0 +1,329 @@
+"""Layers with three faces: `init` (finite parameters), `apply` (finite network), `kernel` (limit).
+
+A layer is a small frozen object without state: it can be compared, hashed and given to `jit` as
+a static argument.  A network is a layer too, made of others by `Serial` and `Residual`.  Inputs
+are arrays (n, d), one example a row.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook import duals, kernels
+from ntkbook._validate import (
+    as_floating,
+    require_choice,
+    require_count,
+    require_finite,
+    require_nonnegative,
+    require_positive,
+    require_shape,
+)
+
+
+class Layer:
+    """What every layer can do.  The defaults are those of a layer without parameters."""
+
+    def init(self, key, input_shape, dtype=None):
+        """Random parameters for inputs of shape (n, *input_shape), that is (d,).
+
+        `dtype` is JAX's default float when it is not given.  Raises ValueError for a shape that
+        is not (d,), and for branches of a Residual that change the width.
+        """
+        (features,) = _features(input_shape)
+        dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(f"dtype must be a real floating type, got {dtype}")
+        return self._init(key, features, dtype)
+
+    def apply(self, params, x):
+        """The finite layer: (n, d) to (n, width)."""
+        raise NotImplementedError
+
+    def kernel(self, x1, x2=None):
+        """The infinite-width kernels between x1 (n1, d) and x2 (n2, d), or x1 and itself.
+
+        Returns a `Kernel` whose `nngp` and `ntk` are (n1, n2), per output.  The widths of the
+        hidden layers don't matter in the NTK parametrization; in the standard parametrization,
+        where the tangent kernel grows with width, they do: see `Dense`.
+
+        Raises TypeError for inputs that are not real, and ValueError for other shapes, for NaN
+        or infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer
+        precedes), and for a Residual branch that doesn't end in a Dense layer.
+        """
+        x1 = _inputs("x1", x1)
+        x2 = x2 if x2 is None else require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
+        return _kernel(self, x1, x2)
+
+    def width_after(self, features):
+        """The width of the output for inputs of width `features`."""
+        return features
+
+    def propagate(self, kernel):
+        """The `Kernel` after this layer, from the `Kernel` before it."""
+        raise NotImplementedError
+
+    def _init(self, key, features, dtype):
+        return ()
+
+
+@partial(jax.jit, static_argnums=0)
+def _kernel(layer, x1, x2):
+    return layer.propagate(kernels.input_kernel(x1, x2))
+
+
+def _inputs(name, x):
+    return require_finite(name, require_shape(name, as_floating(name, x), (None, None)))
+
+
+def _features(input_shape):
+    shape = tuple(input_shape)
+    if len(shape) != 1:
+        raise ValueError(f"input_shape must be (d,), the shape of one example, got {shape}")
+    return (require_count("input_shape[0]", shape[0]),)
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer, w_std/sqrt(d) x W + b_std b.
+
+    In the NTK parametrization W and b are standard normal and the scales stay outside (Jacot et
+    al. 2018).  In the standard parametrization they are drawn with standard deviations
+    w_std/sqrt(d) and b_std and used as they are, x W + b: the same function at initialisation,
+    other gradients.  Its tangent kernel grows with width and has no limit; `kernel` then gives
+    the leading order at the widths stated, with d K for the gradients of the weights and 1 for
+    those of the biases, as neural-tangents does.
+
+    Parameters are {"w": (d, width), "b": (width,)}; "b" is absent when b_std is zero.  Raises
+    ValueError for a width below 1, w_std <= 0, b_std < 0 or another parametrization.
+
+    >>> layer = Dense(3, w_std=2.0, b_std=0.1)
+    >>> params = layer.init(jax.random.key(0), (5,))
+    >>> {name: leaf.shape for name, leaf in params.items()}
+    {'w': (5, 3), 'b': (3,)}
+    >>> layer.apply(params, jnp.ones((7, 5))).shape
+    (7, 3)
+    >>> layer.kernel(jnp.ones((1, 5))).ntk.round(2).tolist()
+    [[4.01]]
+    """
+
+    width: int
+    w_std: float = 1.0
+    b_std: float = 0.0
+    parametrization: str = "ntk"
+
+    def __post_init__(self):
+        # Plain numbers, since NumPy scalars would turn float32 parameters into float64.
+        object.__setattr__(self, "width", require_count("width", self.width))
+        object.__setattr__(self, "w_std", float(require_positive("w_std", self.w_std)))
+        object.__setattr__(self, "b_std", float(require_nonnegative("b_std", self.b_std)))
+        require_choice("parametrization", self.parametrization, ("ntk", "standard"))
+
+    def scales(self, features):
+        """The factors of W and b in the forward pass for inputs of width `features`."""
+        if self.parametrization == "standard":
+            return 1.0, float(self.b_std > 0)
+        return self.w_std / math.sqrt(features), self.b_std
+
+    def apply(self, params, x):
+        w = params["w"]
+        require_shape("x", x, (None, w.shape[0]))
+        w_scale, b_scale = self.scales(w.shape[0])
+        z = w_scale * (x @ w)
+        return z + b_scale * params["b"] if self.b_std else z
+
+    def propagate(self, kernel):
+        w_scale, b_scale = self.scales(kernel.features)
+        return kernels.through_dense(
+            kernel,
+            width=self.width,
+            weight_variance=self.w_std**2,
+            bias_variance=self.b_std**2,
+            weight_gain=w_scale**2 * kernel.features,
+            bias_gain=b_scale**2,
+        )
+
+    def width_after(self, features):
+        return self.width
+
+    def _init(self, key, features, dtype):
+        w_key, b_key = jax.random.split(key)
+        standard = self.parametrization == "standard"
+        w_std, b_std = (self.w_std / math.sqrt(features), self.b_std) if standard else (1, 1)
+        params = {"w": w_std * jax.random.normal(w_key, (features, self.width), dtype)}
+        if self.b_std:
+            params["b"] = b_std * jax.random.normal(b_key, (self.width,), dtype)
+        return params
+
+
+class _Nonlinearity(Layer):
+    """A function of each entry, `fn`, and its dual; the dual is a quadrature unless stated."""
+
+    def dual(self, q1, q2, c):
+        return duals.expectation(self.fn, self.fn, q1, q2, c)
+
+    def apply(self, params, x):
+        return self.fn(x)
+
+    def propagate(self, kernel):
+        return kernels.through_dual(kernel, self.dual)
+
+
+@dataclass(frozen=True)
+class Relu(_Nonlinearity):
+    """max(z, 0), with its dual in closed form: `duals.relu`.
+
+    >>> net = Serial(Dense(512, w_std=2**0.5), Relu(), Dense(1))
+    >>> net.kernel(jnp.array([[1.0, 0.0]])).ntk.tolist()   # E[relu(u)²] + E[relu'(u)²]
+    [[1.0]]
+    """
+
+    fn = staticmethod(jax.nn.relu)
+    dual = staticmethod(duals.relu)
+
+
+@dataclass(frozen=True)
+class Erf(_Nonlinearity):
+    """The error function, erf(z) (not erf(z/√2)), with its dual in closed form: `duals.erf`."""
+
+    fn = staticmethod(jax.scipy.special.erf)
+    dual = staticmethod(duals.erf)
+
+
+@dataclass(frozen=True)
+class Sin(_Nonlinearity):
+    """sin(z), with its dual in closed form: `duals.sin`."""
+
+    fn = staticmethod(jnp.sin)
+    dual = staticmethod(duals.sin)
+
+
+@dataclass(frozen=True)
+class Tanh(_Nonlinearity):
+    """tanh(z), whose dual has no closed form: `duals.expectation`."""
+
+    fn = staticmethod(jnp.tanh)
+
+
+@dataclass(frozen=True)
+class Elementwise(_Nonlinearity):
+    """Any function of each entry, written in JAX; its kernel is by quadrature.
+
+    `fn` should be continuous, and smooth but for a kink at zero; see `duals.expectation` for
+    the accuracy.  Two layers are equal when they hold the same function object.
+
+    >>> softplus = Elementwise(jax.nn.softplus, name="softplus")
+    >>> Serial(Dense(8), softplus).kernel(jnp.ones((1, 2))).nngp.round(4).tolist()
+    [[0.9212]]
+    """
+
+    fn: Callable
+    name: str = "elementwise"
+
+    def __post_init__(self):
+        if not callable(self.fn):
+            raise TypeError(f"fn must be a function, got {type(self.fn).__name__}")
+
+    def apply(self, params, x):
+        return require_shape(f"the output of {self.name}", self.fn(x), jnp.shape(x))
+
+
+@dataclass(frozen=True, init=False)
+class _Container(Layer):
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers):
+        for position, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(
+                    f"layers[{position}] must be a layer, such as Dense(64), "
+                    f"got {type(layer).__name__}"
+                )
+        object.__setattr__(self, "layers", layers)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+
+    def pairs(self, params):
+        """Each layer with its parameters; ValueError when `params` has another length."""
+        if len(params) != len(self.layers):
+            raise ValueError(
+                f"params must have one entry for each of the {len(self.layers)} layers, "
+                f"got {len(params)}"
+            )
+        return zip(self.layers, params, strict=True)
+
+    def apply(self, params, x):
+        for layer, layer_params in self.pairs(params):
+            x = layer.apply(layer_params, x)
+        return x
+
+    def propagate(self, kernel):
+        return reduce(lambda kernel, layer: layer.propagate(kernel), self.layers, kernel)
+
+    def width_after(self, features):
+        return reduce(lambda width, layer: layer.width_after(width), self.layers, features)
+
+    def _init(self, key, features, dtype):
+        params = []
+        keys = jax.random.split(key, len(self.layers))
+        for layer_key, layer in zip(keys, self.layers, strict=True):
+            params.append(layer._init(layer_key, features, dtype))
+            features = layer.width_after(features)
+        return tuple(params)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Serial(_Container):
+    """Layers one after the other; its parameters are the tuple of theirs.
+
+    >>> net = Serial(Dense(512, w_std=1.5, b_std=0.05), Erf(), Dense(1, w_std=1.5, b_std=0.05))
+    >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> params = net.init(jax.random.key(0), x.shape[1:])
+    >>> net.apply(params, x).shape
+    (2, 1)
+    >>> net.kernel(x).ntk.round(3).tolist()
+    [[2.475, 0.007], [0.007, 2.475]]
+    """
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Residual(_Container):
+    """x plus the layers applied one after the other to x, which must keep the width.
+
+    Its kernel asks for a branch that ends in a Dense layer, whose independent weights make the
+    two summands uncorrelated.
+
+    >>> net = Serial(Dense(64), Residual(Relu(), Dense(64, w_std=0.5)), Dense(1))
+    >>> net.kernel(jnp.ones((1, 3))).nngp.tolist()   # 1 + 0.25 * 1/2
+    [[1.125]]
+    """
+
+    def apply(self, params, x):
+        branch = super().apply(params, x)
+        return x + require_shape("the branch of a Residual", branch, jnp.shape(x))
+
+    def propagate(self, kernel):
+        if not _ends_in_dense(self):
+            raise ValueError(
+                f"kernel expects the branch of a Residual to end in a Dense layer, got {self}"
+            )
+        self.width_after(kernel.features)
+        return kernels.add_branch(kernel, super().propagate(kernel))
+
+    def width_after(self, features):
+        width = super().width_after(features)
+        if width != features:
+            raise ValueError(
+                f"the branch of a Residual must keep the width, got {features} in and {width} out"
+            )
+        return width
+
+
+def _ends_in_dense(container):
+    last = container.layers[-1] if container.layers else None
+    return isinstance(last, Dense) or (isinstance(last, Serial) and _ends_in_dense(last))
