@@ -46,7 +46,7 @@ def elementwise(function: Callable[[sp.Expr], sp.Expr], expr: sp.Basic) -> sp.Ba
 
 def is_symbolic_matrix(expr: sp.Basic) -> bool:
     """Whether `expr` is a matrix without explicit entries."""
-    return isinstance(expr, sp.MatrixExpr)
+    return isinstance(expr, sp.MatrixExpr) and not isinstance(expr, sp.MatrixBase)
 
 
 # ------------------------------------------------------------------------------------------
@@ -175,11 +175,20 @@ def _concrete_functions(exprs: list[sp.Expr], rng: random.Random):
         return sp.exp(smooth / 3) if func(*args).is_positive else smooth
 
     def concrete(expr: sp.Expr) -> sp.Expr:
+        expr = expr.replace(lambda e: isinstance(e, sp.Derivative), _with_symbols_as_variables)
         for func in chosen:
             expr = expr.replace(func, lambda *args, f=func: body(f, *args))
         return expr.doit() if chosen else expr
 
     return concrete
+
+
+def _with_symbols_as_variables(derivative: sp.Derivative) -> sp.Expr:
+    """∂F/∂f(t) as ∂F/∂ξ at ξ = f(t), which still makes sense once f(t) is an expression."""
+    names = {v: sp.Dummy() for v in derivative.variables if isinstance(v, AppliedUndef)}
+    if not names:
+        return derivative
+    return sp.Subs(derivative.xreplace(names), list(names.values()), list(names))
 
 
 def counterexample_to_integral(
