@@ -22,7 +22,7 @@ from typing import Any
 
 import nbformat
 import numpy as np
-from nbformat import NotebookNode
+from nbformat import NotebookNode, v4
 from PIL import Image
 
 METADATA = {
@@ -79,11 +79,10 @@ def read(path: Path) -> NotebookNode:
     if wrong:
         raise NotebookError(f"{path}: {wrong}")
     try:
-        notebook = nbformat.from_dict(raw)
-        nbformat.validate(notebook)
+        nbformat.validate(nbformat.from_dict(raw))
     except nbformat.ValidationError as error:
         raise NotebookError(f"{path}: not valid nbformat 4.5: {str(error).splitlines()[0]}") from None
-    return nbformat.reads(json.dumps(raw), as_version=4)  # joins multi-line strings
+    return v4.reads_json(json.dumps(raw))  # joins what is stored as lists of lines
 
 
 def _id_problem(cells: Any) -> str | None:
@@ -99,7 +98,7 @@ def _id_problem(cells: Any) -> str | None:
 
 def write(notebook: NotebookNode) -> str:
     """The one text of a notebook: sorted keys, one space of indent, LF, one newline at the end."""
-    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+    return v4.writes_json(notebook).rstrip("\n") + "\n"
 
 
 def canonical(notebook: NotebookNode) -> NotebookNode:
@@ -125,12 +124,10 @@ def merged(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
     """The outputs with neighbouring pieces of the same stream joined: a kernel cuts at random."""
     result: list[NotebookNode] = []
     for output in outputs:
-        last = result[-1] if result else None
-        if last is not None and output.output_type == last.output_type == "stream":
-            if output.name == last.name:
-                last.text += output.text
-                continue
-        result.append(copy.deepcopy(output))
+        if result and _kind(output) == _kind(result[-1]) and output.output_type == "stream":
+            result[-1].text += output.text
+        else:
+            result.append(copy.deepcopy(output))
     return result
 
 

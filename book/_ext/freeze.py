@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
     "COLUMNS": "80",
     "NPROC": "1",
+    "NTKBOOK_SIZE": "cpu",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
