@@ -252,12 +252,11 @@ class Derivation:
 
     def __repr__(self) -> str:
         rows = [f"{self.label}: {self._tally()}"]
-        for line, before in zip(self.lines, (None, *self.lines), strict=False):
+        for lhs, line in self._rows():
             if line._is_bare_start():
                 rows.append(f"  {_plain(line.lhs)}")
                 continue
-            repeated = before is not None and line.lhs == before.lhs
-            head = "    " if repeated else f"  {_plain(line.lhs)} "
+            head = "    " if lhs is None else f"  {_plain(lhs)} "
             rows.append(f"{head}= {_plain(line.rhs)}   [{line.status}: {line.because}]")
         if self.nonzero:
             rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, self.nonzero))}")
@@ -277,15 +276,15 @@ class Derivation:
 
     def _markdown(self) -> str:
         rows = []
-        for line, before in zip(self.lines, (None, *self.lines), strict=False):
-            repeated = before is not None and line.lhs == before.lhs
-            lhs = "" if repeated else sp.latex(line.lhs)
-            rhs = "" if line._is_bare_start() else f"= {sp.latex(line.rhs)}"
+        for lhs, line in self._rows():
+            if line._is_bare_start():
+                rows.append(f"{sp.latex(lhs)} &")
+                continue
             mark = {"given": " (given)", "checked": " (checked)", "proved": ""}[line.status]
-            reason = "" if line._is_bare_start() else rf" && \text{{{_text(line.because + mark)}}}"
-            rows.append(f"{lhs} &{rhs}{reason}")
-        if len(rows) > 1 and self.lines[0]._is_bare_start():
-            rows[:2] = [rows[0].removesuffix(" &") + " " + rows[1].lstrip()]
+            left = "" if lhs is None else f"{sp.latex(lhs)} "
+            rows.append(rf"{left}&= {sp.latex(line.rhs)} && {_text(line.because + mark)}")
+        if len(rows) > 1 and rows[0].endswith(" &"):
+            rows[:2] = [rows[0].removesuffix("&") + rows[1]]
         body = " \\\\\n".join(rows)
         assumptions = ""
         if self.nonzero:
@@ -295,6 +294,14 @@ class Derivation:
             f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n"
             f"*{self._tally().capitalize()}.{assumptions}*"
         )
+
+    def _rows(self) -> list[tuple[sp.Basic | None, Derivation]]:
+        """Each line with the left side to show: None where it repeats the one above."""
+        lines = self.lines
+        if len(lines) > 1 and lines[0]._is_bare_start() and lines[1].lhs != lines[0].lhs:
+            lines = lines[1:]  # the next line shows the starting expression on its left side
+        shown = [None if k and lines[k - 1].lhs == e.lhs else e.lhs for k, e in enumerate(lines)]
+        return list(zip(shown, lines, strict=True))
 
     def _tally(self) -> str:
         words = {"proved": "proved", "checked": "checked numerically", "given": "given"}
@@ -387,4 +394,4 @@ def _plain(expr: sp.Basic) -> str:
 def _text(reason: str) -> str:
     r"""A reason as LaTeX text: ``$…$`` inside it stays mathematics."""
     parts = reason.split("$")
-    return "".join(p if k % 2 == 0 else rf"}}{p}\text{{" for k, p in enumerate(parts))
+    return "".join(p if k % 2 else rf"\text{{{p}}}" for k, p in enumerate(parts) if p)

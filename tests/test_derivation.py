@@ -3,7 +3,7 @@
 import pytest
 import sympy as sp
 
-from ntkbook import Derivation, DerivationError
+from ntkbook import Derivation, DerivationError, _proof
 from ntkbook.derivation import DERIVATION_MIME
 
 x, y = sp.symbols("x y", real=True)
@@ -203,12 +203,11 @@ def test_numerical_step_is_marked_checked_and_still_tested():
         start(bessel).step(bessel + sp.Rational(1, 10**20), "series", numerically=True)
 
 
-def test_unprovable_step_says_so():
-    """True, and refused all the same: sympy has no proof, so the author must say 'checked'."""
-    nested = sp.cbrt(sp.cbrt(2) - 1)
-    one, two, four = (sp.cbrt(sp.Rational(k, 9)) for k in (1, 2, 4))
+def test_unprovable_step_says_so(monkeypatch):
+    """True, and refused all the same: where sympy has no proof, the author must say 'checked'."""
+    monkeypatch.setattr(_proof, "simplifies_to_zero", lambda residual: False)
     with pytest.raises(DerivationError, match="numerically=True"):
-        start(a * nested).step(a * (one - two + four), "Ramanujan")
+        start((x + y) ** 2).step(x**2 + 2 * x * y + y**2, "expand")
 
 
 def test_given_lines_and_facts_are_counted():
@@ -221,9 +220,14 @@ def test_given_lines_and_facts_are_counted():
 def test_display():
     bundle = decay()._repr_mimebundle_()
     markdown = bundle["text/markdown"]
-    assert markdown.startswith("$$\n\\begin{aligned}") and "$$ (eq-test)" in markdown
-    assert r"\text{separate}" in markdown and r"\text{definition (given)}" in markdown
-    assert "1 proved, 1 given" in markdown
+    assert markdown.startswith("$$\n\\begin{aligned}")
+    for part in (
+        "$$ (eq-test)",
+        r"\text{separate}",
+        r"\text{definition (given)}",
+        "1 proved, 1 given",
+    ):
+        assert part in markdown
     assert "[proved: separate]" in bundle["text/plain"]
     record = {"label": "eq-test", "claim": None, "proved": 1, "checked": 0, "given": 1}
     assert bundle[DERIVATION_MIME] == record
