@@ -1,9 +1,9 @@
 """The claims page, collected from the outputs stored in the book's notebooks.
 
 `collect` reads the records that checks and derivations leave in their cells' outputs; `page`
-writes them, claim by claim, as MyST. Both are plain functions on plain data. The directive
-`{claims-table}` joins them while the site is built. Nothing on the page is typed by hand except
-the statements of `book/claims.yml`.
+writes them, claim by claim, as MyST. Both are plain functions on plain data; the directives
+`{claims-summary}` and `{claims-table}` join them while the site is built. Nothing on the page is
+typed by hand except the statements of `book/claims.yml`.
 """
 
 import json
@@ -90,6 +90,8 @@ def collect(root, docs, ledger):
                 f"{where}: the claim {record.claim!r} is not in book/claims.yml, "
                 f"which knows {', '.join(sorted(ledger))}"
             )
+        if record.kind == "check" and record.data["verdict"] != "pass":
+            raise ClaimError(f"{where}: the check {record.data['claim']!r} did not pass")
     for kind, key in (("check", "claim"), ("derivation", "label")):
         counts = Counter(r.data[key] for r in found if r.kind == kind)
         for name, times in counts.items():
@@ -138,12 +140,11 @@ def check_row(record):
     setting = ", ".join(str(data[key]) for key in ("size", "seeds") if data.get(key))
     name = data["claim"].split("/", 1)[1]
     cells = [
-        f"{{ref}}`{name} <{anchor(data['claim'])}>`",
+        f"✓ {{ref}}`{name} <{anchor(data['claim'])}>`",
         data["what"] + (f" ({setting})" if setting else ""),
         data["theory"],
         data["measured"],
         data["bound"],
-        data["verdict"],
         "; ".join(data.get("rejects") or []) or "–",
     ]
     lines = [" ".join(str(cell).split()) for cell in cells]
@@ -173,7 +174,7 @@ def section(claim, entry, found):
             ":header-rows: 1",
             ":class: ntk-checks",
             "",
-            "* - check\n  - what is measured\n  - theory\n  - measured\n  - bound\n  - verdict\n"
+            "* - check\n  - what is measured\n  - theory\n  - measured\n  - bound\n"
             "  - theories refused",
             *[check_row(r) for r in checks],
             "````",
@@ -183,13 +184,13 @@ def section(claim, entry, found):
 
 
 def page(ledger, found):
-    """The whole page as MyST."""
-    shown = [section(claim, ledger[claim], rs) for claim, rs in found.items() if rs]
-    return "\n\n".join([summary(found), *shown])
+    """All claims that have records, as MyST."""
+    return "\n\n".join(section(claim, ledger[claim], rs) for claim, rs in found.items() if rs)
 
 
 def setup(app):
-    from claims_directive import ClaimsTable  # Sphinx is needed only here
+    from claims_directive import ClaimsSummary, ClaimsTable  # Sphinx is needed only here
 
+    app.add_directive("claims-summary", ClaimsSummary)
     app.add_directive("claims-table", ClaimsTable)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

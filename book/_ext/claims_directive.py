@@ -1,4 +1,4 @@
-"""The directive `{claims-table}`: the claims page inside Sphinx."""
+"""The directives `{claims-summary}` and `{claims-table}`: the claims page inside Sphinx."""
 
 from pathlib import Path
 
@@ -13,7 +13,12 @@ from sphinx.util.docutils import SphinxDirective
 logger = logging.getLogger(__name__)
 
 
-class ClaimsTable(SphinxDirective):
+class ClaimsDirective(SphinxDirective):
+    """Collects the records, and puts the MyST that `text` makes of them in its own place."""
+
+    def text(self, ledger, found):
+        raise NotImplementedError
+
     def run(self):
         root = Path(self.env.srcdir)
         source = root / "book" / "claims.yml"
@@ -25,13 +30,27 @@ class ClaimsTable(SphinxDirective):
             found = claims.collect(root, docs, ledger)
         except claims.ClaimError as error:
             raise ExtensionError(f"claims page: {error}") from error
+        lines = StringList(self.text(ledger, found).splitlines(), str(source))
+        box = nodes.Element()
+        self.state.nested_parse(lines, self.content_offset, box, match_titles=True)
+        return box.children
+
+
+class ClaimsSummary(ClaimsDirective):
+    """One sentence that counts claims, derivations and checks."""
+
+    def text(self, ledger, found):
+        return claims.summary(found)
+
+
+class ClaimsTable(ClaimsDirective):
+    """One section for each claim. It must stand at the end of its page, since it opens sections."""
+
+    def text(self, ledger, found):
         for claim, records in found.items():
             if not records:
                 logger.warning(
                     "claims page: %s is in book/claims.yml, but no notebook derives or checks it",
                     claim, location=self.get_location(),
                 )
-        box = nodes.Element()
-        text = StringList(claims.page(ledger, found).splitlines(), str(source))
-        self.state.nested_parse(text, self.content_offset, box, match_titles=True)
-        return box.children
+        return claims.page(ledger, found)

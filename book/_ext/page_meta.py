@@ -14,7 +14,7 @@ def first_paragraph(doctree, limit=200):
     """The page's first paragraph of prose, cut at a word."""
     for node in doctree.findall(nodes.paragraph):
         text = " ".join(node.astext().split())
-        if isinstance(node.parent, nodes.section) and len(text) > 60 and "$" not in text:
+        if isinstance(node.parent, nodes.section) and len(text) > 20:
             return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"
     return ""
 
