@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections import Counter
 from pathlib import Path
 
 import canonical
@@ -166,17 +165,6 @@ def cells(path: Path, kind: str) -> list:
     return [cell for cell in canonical.read(path).cells if cell.cell_type == kind]
 
 
-def outputs(mime: str) -> list[tuple[str, dict, dict]]:
-    """(notebook, data, metadata) of every stored output of one kind."""
-    return [
-        (name(path), out.data, out.metadata)
-        for path in CHAPTERS
-        for cell in cells(path, "code")
-        for out in cell.outputs
-        if mime in out.get("data", {})
-    ]
-
-
 def test_every_notebook_is_in_the_table_of_contents():
     assert sorted(freeze.chapters(ROOT)) == CHAPTERS
 
@@ -191,16 +179,6 @@ def test_the_gate_covers_every_notebook():
     for path in CHAPTERS:
         items = sum(line.startswith(f"{name(path)}::") for line in collected)
         assert items == len(cells(path, "code")) + 1, (name(path), run.stdout)
-
-
-def test_names_are_unique_in_the_book():
-    checks = [(r["claim"], n) for n, d, _ in outputs(canonical.CHECK) for r in d[canonical.CHECK]]
-    figures = [(m[canonical.PNG]["name"], n) for n, _, m in outputs(canonical.PNG)]
-    equations = "application/vnd.ntkbook.derivation+json"
-    derivations = [(d[equations]["label"], n) for n, d, _ in outputs(equations)]
-    for names in (checks, figures, derivations):
-        counts = Counter(label for label, _ in names)
-        assert max(counts.values(), default=1) == 1, [n for n in names if counts[n[0]] > 1]
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=name)
