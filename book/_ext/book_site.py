@@ -2,6 +2,13 @@
 
 
 def setup(app):
-    for name in ("offline_assets", "notebook_outputs", "claims", "run_times", "docstrings", "page_meta"):
+    for name in (
+        "offline_assets",
+        "notebook_outputs",
+        "claims",
+        "run_times",
+        "docstrings",
+        "page_meta",
+    ):
         app.setup_extension(name)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -96,8 +96,11 @@ def collect(root, docs, ledger):
         counts = Counter(r.data[key] for r in found if r.kind == kind)
         for name, times in counts.items():
             if times > 1:
-                cells = [f"{r.doc}.ipynb, cell {r.cell + 1}" for r in found
-                         if r.kind == kind and r.data[key] == name]
+                cells = [
+                    f"{r.doc}.ipynb, cell {r.cell + 1}"
+                    for r in found
+                    if r.kind == kind and r.data[key] == name
+                ]
                 raise ClaimError(f"the {kind} {name!r} is used {times} times: {'; '.join(cells)}")
     return {claim: [r for r in found if r.claim == claim] for claim in ledger}
 

@@ -7,10 +7,7 @@ import yaml
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.errors import ExtensionError
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
-
-logger = logging.getLogger(__name__)
 
 
 class ClaimsDirective(SphinxDirective):
@@ -47,10 +44,4 @@ class ClaimsTable(ClaimsDirective):
     """One section for each claim. It must stand at the end of its page, since it opens sections."""
 
     def text(self, ledger, found):
-        for claim, records in found.items():
-            if not records:
-                logger.warning(
-                    "claims page: %s is in book/claims.yml, but no notebook derives or checks it",
-                    claim, location=self.get_location(),
-                )
         return claims.page(ledger, found)

@@ -1,4 +1,4 @@
-"""Docstrings are written to be read in a terminal; this makes them safe to read as reStructuredText.
+"""Docstrings are written for a terminal; this makes them safe to read as reStructuredText.
 
 Outside code, a bar or a lone star is a character of mathematics (|c| ≤ 1, a * b), not markup.
 """

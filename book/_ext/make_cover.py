@@ -30,7 +30,9 @@ def on_circle(angles):
 
 
 def network(width):
-    hidden = [layer for _ in range(2) for layer in (ntk.Dense(width, w_std=1.5, b_std=0.3), ntk.Relu())]
+    hidden = [
+        layer for _ in range(2) for layer in (ntk.Dense(width, w_std=1.5, b_std=0.3), ntk.Relu())
+    ]
     return ntk.Serial(*hidden, ntk.Dense(1, w_std=1.5, b_std=0.3))
 
 
@@ -45,7 +47,9 @@ def curves(networks=NETWORKS):
 
     def trained(key):
         params = net.init(key, x.shape[1:])
-        run = ntk.train(net.apply, params, x, y[:, None], learning_rate=rate, steps=STEPS, record_every=STEPS)
+        run = ntk.train(
+            net.apply, params, x, y[:, None], learning_rate=rate, steps=STEPS, record_every=STEPS
+        )
         return net.apply(run.params, grid)[:, 0]
 
     keys = jax.random.split(jax.random.key(0), NETWORKS)
@@ -75,18 +79,21 @@ def svg(data):
         px, py = place(angle, value).split(",")
         dots.append(f'<circle class="data" cx="{px}" cy="{py}" r="6" stroke-width="2"/>')
     label = (
-        f"{NETWORKS} wide networks, trained on {len(ANGLES)} points of a circle, pass through the points and "
-        "scatter between them around one bold curve, the prediction of the neural tangent kernel."
+        f"{NETWORKS} wide networks, trained on {len(ANGLES)} points of a circle, pass through "
+        "the points and scatter between them around one bold curve, the prediction of the "
+        "neural tangent kernel."
     )
-    return "\n".join([
-        f'<svg class="ntk-cover" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'role="img" aria-label="{label}">',
-        *[line("draw", values, 1.6) for values in data["networks"]],
-        line("mean", data["mean"], 3.5),
-        *dots,
-        "</svg>",
-        "",
-    ])
+    return "\n".join(
+        [
+            '<svg class="ntk-cover" xmlns="http://www.w3.org/2000/svg" '
+            f'viewBox="0 0 {width} {height}" role="img" aria-label="{label}">',
+            *[line("draw", values, 1.6) for values in data["networks"]],
+            line("mean", data["mean"], 3.5),
+            *dots,
+            "</svg>",
+            "",
+        ]
+    )
 
 
 def png(data, path):
@@ -100,7 +107,9 @@ def png(data, path):
     ax.set_title("The Neural Tangent Kernel, derived and measured", fontsize=26)
     fig.savefig(path)
     plt.close(fig)
-    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=32).save(path, optimize=True)
+    Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE, colors=32).save(
+        path, optimize=True
+    )
 
 
 def main():

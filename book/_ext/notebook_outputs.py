@@ -43,9 +43,11 @@ def numbered_figure(renderer, data):
     sphinx_renderer = renderer.renderer
     box = nodes.Element()
     options = {"name": meta["name"], "caption": meta["caption"]}
-    with sphinx_renderer.current_node_context(box):
-        with nb_render.create_figure_context(sphinx_renderer, options, data.line or 0):
-            sphinx_renderer.current_node.append(image)
+    with (
+        sphinx_renderer.current_node_context(box),
+        nb_render.create_figure_context(sphinx_renderer, options, data.line or 0),
+    ):
+        sphinx_renderer.current_node.append(image)
     return box.children
 
 
