@@ -1,0 +1,143 @@
+"""Small data sets: exact geometries, a toy regression, and the digits that scikit-learn ships.
+
+Inputs are (n, d) and scaled so that ‖x‖² is d, exactly or on average: first-layer kernels
+x·x′/d are then of order one at any d.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbook._validate import require_count, require_nonnegative
+
+
+class Split(NamedTuple):
+    """Inputs (N, d) and targets (N,) or (N, k) for training, and as many columns for testing."""
+
+    x_train: jax.Array
+    y_train: jax.Array
+    x_test: jax.Array
+    y_test: jax.Array
+
+
+def circle(n, dtype=None):
+    """`n` equispaced points (n, 2) on the circle ‖x‖² = 2, from angle 0 anticlockwise.
+
+    >>> print((circle(3) / 2**0.5).round(4))
+    [[ 1.     0.   ]
+     [-0.5    0.866]
+     [-0.5   -0.866]]
+    """
+    angles = jnp.arange(require_count("n", n), dtype=_floating(dtype)) * (2 * jnp.pi / n)
+    return jnp.sqrt(2).astype(angles.dtype) * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
+
+
+def sphere(key, n, d, dtype=None):
+    """`n` independent points (n, d), uniform on the sphere ‖x‖² = d in d ≥ 2 dimensions.
+
+    >>> import jax
+    >>> x = sphere(jax.random.key(0), n=5, d=3)
+    >>> print((x**2).sum(axis=1).round(4))
+    [3. 3. 3. 3. 3.]
+    """
+    x = gaussian_inputs(key, n, require_count("d", d, minimum=2), dtype)
+    return x * (jnp.sqrt(d).astype(x.dtype) / jnp.linalg.norm(x, axis=1, keepdims=True))
+
+
+def gaussian_inputs(key, n, d, dtype=None):
+    """`n` independent standard normal points (n, d): ‖x‖² is d on average.
+
+    >>> import jax
+    >>> gaussian_inputs(jax.random.key(0), n=5, d=3).shape
+    (5, 3)
+    """
+    shape = (require_count("n", n), require_count("d", d))
+    return jax.random.normal(key, shape, _floating(dtype))
+
+
+def toy_regression(key, n_train=12, n_test=101, noise=0.0, dtype=None):
+    """A function of one variable, y = sin(πx) + ½ sin(3πx) on [−1, 1], as a `Split`.
+
+    Training inputs (n_train, 1) are uniform and sorted, their targets (n_train,) have normal
+    noise of the given standard deviation; test inputs (n_test, 1) are an even grid, without noise.
+    A network needs a bias here: without one it is homogeneous in its single input.
+
+    >>> import jax
+    >>> x_train, y_train, x_test, y_test = toy_regression(jax.random.key(0))
+    >>> x_train.shape, y_train.shape, x_test.shape, y_test.shape
+    ((12, 1), (12,), (101, 1), (101,))
+    """
+    n_train, n_test = require_count("n_train", n_train), require_count("n_test", n_test)
+    noise = require_nonnegative("noise", noise)
+    dtype = _floating(dtype)
+    x_key, noise_key = jax.random.split(key)
+    x_train = jnp.sort(jax.random.uniform(x_key, (n_train,), dtype, -1, 1))
+    x_test = jnp.linspace(-1, 1, n_test, dtype=dtype)
+
+    def target(x):
+        return jnp.sin(jnp.pi * x) + jnp.sin(3 * jnp.pi * x) / 2
+
+    y_train = target(x_train) + noise * jax.random.normal(noise_key, (n_train,), dtype)
+    return Split(x_train[:, None], y_train.astype(dtype), x_test[:, None], target(x_test))
+
+
+def digits(n_train, n_test, key, classes=None, dtype=None):
+    """Handwritten digits, 8×8 pixels, drawn without repetition from scikit-learn's 1797.
+
+    The mean training image is subtracted, and one number divides all pixels so that ‖x‖² is 64
+    on average over the training set: a scale for each pixel would blow up those that are almost
+    always blank.
+
+    **Arguments**: `n_train`, `n_test`; a PRNG `key`; `classes`, None for all ten, or two
+    different digits such as (3, 8).
+
+    **Returns**: `Split`: inputs (n, 64); targets one-hot (n, 10), or for two classes (n,), −1 for
+    the first and +1 for the second.
+
+    **Raises**: ValueError for other classes, for more examples than there are, and for a single
+    training image: it has no scale.
+
+    >>> import jax
+    >>> x_train, y_train, x_test, y_test = digits(20, 5, jax.random.key(0), classes=(3, 8))
+    >>> x_train.shape, sorted(set(y_train.tolist())), x_test.shape
+    ((20, 64), [-1.0, 1.0], (5, 64))
+    """
+    from sklearn.datasets import load_digits  # here, because it takes a second to import
+
+    n_train, n_test = require_count("n_train", n_train), require_count("n_test", n_test, minimum=0)
+    dtype = _floating(dtype)
+    x, label = load_digits(return_X_y=True)
+    if classes is None:
+        y = np.eye(10)[label]
+    else:
+        x, label = _pick(x, label, classes)
+        y = np.where(label == classes[0], -1.0, 1.0)
+    if n_train + n_test > len(x):
+        raise ValueError(
+            f"n_train + n_test must be at most {len(x)} for these classes, got {n_train + n_test}"
+        )
+    drawn = np.asarray(jax.random.permutation(key, len(x)))[: n_train + n_test]
+    x, y = x[drawn] - x[drawn[:n_train]].mean(axis=0), y[drawn]
+    power = (x[:n_train] ** 2).sum(axis=1).mean()
+    if power == 0:
+        raise ValueError(f"n_train must give images that differ, to scale them, got {n_train}")
+    x = x * np.sqrt(x.shape[1] / power)
+    parts = x[:n_train], y[:n_train], x[n_train:], y[n_train:]
+    return Split(*(jnp.asarray(part, dtype) for part in parts))
+
+
+def _pick(x, label, classes):
+    if len(classes) != 2 or len(set(classes) & set(range(10))) != 2:
+        raise ValueError(f"classes must be two different digits from 0 to 9, got {classes}")
+    chosen = (label == classes[0]) | (label == classes[1])
+    return x[chosen], label[chosen]
+
+
+def _floating(dtype):
+    """The dtype asked for, or JAX's default float: float64 when x64 is on."""
+    dtype = jnp.result_type(float if dtype is None else dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"dtype must be a floating type, got {dtype}")
+    return dtype
