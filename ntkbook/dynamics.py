@@ -48,7 +48,7 @@ class _KernelDynamics(ABC):
     def residual(self, t):
         """Residual f − y on the training points: shape of `t`, then that of `y`.
 
-        Accurate relative to itself however small it has become.
+        Not a difference of predictions: accurate relative to its own size, however small.
         """
         return self._filtered(self._decay(self._times(t)), self._start())
 
@@ -310,13 +310,13 @@ def _problem(k_train, y_train, learning_rate, f0):
     return Modes(values, found.vectors), y, f0, jnp.asarray(learning_rate, y.dtype)
 
 
-def training_set(k_train, y_train, f0):
+def training_set(k_train, y_train, f0, name="k_train"):
     """Kernel, targets and start, checked against one another and brought to one dtype."""
-    kernel, y = as_floating("k_train", k_train), as_floating("y_train", y_train)
-    require_symmetric("k_train", kernel)
+    kernel, y = as_floating(name, k_train), as_floating("y_train", y_train)
+    require_symmetric(name, kernel)
     size = kernel.shape[0]
     if size == 0:
-        raise ValueError("k_train must have at least one row, got shape (0, 0)")
+        raise ValueError(f"{name} must have at least one row, got shape (0, 0)")
     require_finite("y_train", require_shape("y_train", y, (size,) if y.ndim == 1 else (size, None)))
     dtype = jnp.result_type(kernel, y)
     if f0 is not None:
@@ -327,10 +327,10 @@ def training_set(k_train, y_train, f0):
     return kernel.astype(dtype), y.astype(dtype), f0
 
 
-def at_test_points(y, f0, k_test_train, f0_test):
+def at_test_points(y, f0, k_test_train, f0_test, name="k_test_train"):
     """Kernel and start at test points, checked, in the dtype of the training set."""
-    k_test_train = as_floating("k_test_train", k_test_train).astype(y.dtype)
-    require_finite("k_test_train", require_shape("k_test_train", k_test_train, (None, y.shape[0])))
+    k_test_train = as_floating(name, k_test_train).astype(y.dtype)
+    require_finite(name, require_shape(name, k_test_train, (None, y.shape[0])))
     if (f0 is None) != (f0_test is None):
         given, missing = ("f0_test", "f0") if f0 is None else ("f0", "f0_test")
         raise ValueError(

@@ -58,12 +58,12 @@ def flow_ode(
     import diffrax  # here, because it takes longer to import than all the rest of the package
 
     require_positive("learning_rate", learning_rate)
-    kernel, y, f0 = training_set(kernel_train, y_train, f0)
+    kernel, y, f0 = training_set(kernel_train, y_train, f0, "kernel_train")
     require_psd("kernel_train", jnp.linalg.eigvalsh(kernel))
     times = _ascending(times).astype(y.dtype)
     start, size = jnp.zeros_like(y) if f0 is None else f0, y.shape[0]
     if kernel_test is not None:
-        kernel_test, f0_test = at_test_points(y, f0, kernel_test, f0_test)
+        kernel_test, f0_test = at_test_points(y, f0, kernel_test, f0_test, "kernel_test")
         if f0_test is None:
             f0_test = jnp.zeros(kernel_test.shape[:1] + y.shape[1:], y.dtype)
         kernel, start = jnp.concatenate([kernel, kernel_test]), jnp.concatenate([start, f0_test])
@@ -91,8 +91,10 @@ def flow_ode(
 
 
 def _velocity(loss, _, f, problem):
-    """f' on the training points and, below them, the test points; one function for all calls,
-    so that diffrax compiles each shape and loss once."""
+    """f' on the training points and, below them, the test points.
+
+    One function for all calls, so that diffrax compiles each shape and loss once.
+    """
     kernel, y, learning_rate = problem
     return -learning_rate * matmul(kernel, jax.grad(loss)(f[: y.shape[0]], y))
 

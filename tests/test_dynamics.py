@@ -388,7 +388,7 @@ GOOD, Y = np.diag([2.0, 1.0]), np.ones(2)
     [
         (np.diag([1.0, -0.25]), Y, {}, "positive semi-definite.* -0.25"),
         (np.array([[1.0, 0.5], [0.0, 1.0]]), Y, {}, "symmetric"),
-        (np.array([[1.0, np.nan], [np.nan, 1.0]]), Y, {}, "k_train must be finite"),
+        (np.array([[1.0, np.nan], [np.nan, 1.0]]), Y, {}, "k(ernel)?_train must be finite"),
         (np.ones((2, 3)), Y, {}, "square"),
         (np.zeros((0, 0)), np.zeros(0), {}, "at least one row"),
         (GOOD, np.ones(3), {}, "y_train must have shape"),
@@ -436,6 +436,8 @@ def test_bad_times_and_test_points_are_refused():
     for times in ([-1.0, 1.0], [2.0, 1.0]):
         with pytest.raises(ValueError, match="ascend"):
             flow_ode(GOOD, Y, times)
+    with pytest.raises(ValueError, match=r"kernel_test must have shape \(any, 2\)"):
+        flow_ode(GOOD, Y, [1.0], kernel_test=np.ones((2, 3)))
     with pytest.raises(ValueError, match="times must be finite"):
         flow_ode(GOOD, Y, [0.0, np.inf])
     with pytest.raises(ValueError, match="f0_test needs kernel_test"):
