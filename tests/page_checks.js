@@ -67,6 +67,15 @@
       .map((el) => Number(el.tagName[1]));
   },
 
+  // What sticks out of the page to the right and cannot be scrolled to.
+  cutOff() {
+    const scrolls = (el) => el && (/(auto|scroll)/.test(getComputedStyle(el).overflowX) || scrolls(el.parentElement));
+    return [...document.querySelectorAll("article :is(p, li, td, img, svg, mjx-container, pre, dt, h1, h2, h3)")]
+      .filter((el) => el.checkVisibility() && !scrolls(el) && !el.closest("[aria-hidden=true]"))
+      .filter((el) => el.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+      .map((el) => el.outerHTML.slice(0, 160));
+  },
+
   missingLandmarks() {
     return ["main", "nav", "article"].filter((tag) => !document.querySelector(tag));
   },

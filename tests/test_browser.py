@@ -100,6 +100,7 @@ def test_page(page, address, doc):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (
             f"wider than {width} px"
         )
+        assert ask(page, "cutOff") == []
     assert page.problems == []
 
 

@@ -9,6 +9,7 @@ def setup(app):
         "run_times",
         "docstrings",
         "page_meta",
+        "unique_ids",
     ):
         app.setup_extension(name)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -63,7 +63,7 @@ def curves(networks=NETWORKS):
 
 def svg(data):
     """The cover as an SVG whose colours are the page's own, so that it follows light and dark."""
-    width, height, low, high = 720, 250, -1.5, 1.5
+    width, height, low, high = 720, 230, -1.25, 1.3
 
     def place(angle, value):
         px = 8 + (angle + np.pi) / (2 * np.pi) * (width - 16)
