@@ -124,9 +124,10 @@ def counterexample(
         symbols = set().union(*(a.free_symbols | b.free_symbols for a, b in pairs))
         point = {s: _random_value(s, rng) for s in sorted(symbols, key=str)}
         values = [(_evaluate(a, point), _evaluate(b, point)) for a, b in pairs]
-        if any(a is None or b is None for a, b in values):
+        known = [(a, b) for a, b in values if a is not None and b is not None]
+        if len(known) < len(values):
             continue
-        for a, b in values:
+        for a, b in known:
             if abs(a - b) > sp.Float(10) ** -DIGITS * (1 + abs(a) + abs(b)):
                 return point, sp.Float(abs(a - b), 6)
         evaluated += 1
@@ -302,7 +303,7 @@ def _numeric_matrix(expr: sp.Basic, values: Mapping, size) -> np.ndarray:
     if isinstance(expr, sp.MatrixSymbol):
         return values[expr]
     if isinstance(expr, sp.MatAdd):
-        return sum(evaluate(arg) for arg in expr.args)
+        return np.sum([evaluate(arg) for arg in expr.args], axis=0)
     if isinstance(expr, sp.MatMul):
         product = np.ones(())
         for arg in expr.args:

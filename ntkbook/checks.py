@@ -159,22 +159,22 @@ def check(
         error = _finite(claim, "standard_error", standard_error)
         if not (error > 0).all():
             raise ValueError(f"{claim}: standard_error must be positive, not {error.min()}")
-        tolerance = Z_MAX * error
+        allowed = Z_MAX * error
         bound = f"within {Z_MAX:.0f} s.e. of {_show(error)}"
     elif kind in ("exact", "scaling", "bound"):
         if standard_error is not None:
             raise ValueError(f"{claim}: standard_error belongs to kind 'statistical' only")
         if kind != "bound" and not atol + rtol > 0:
             raise ValueError(f"{claim}: declare a bound: rtol or atol must be positive")
-        tolerance = np.asarray(atol + rtol * np.abs(expected).max())
+        allowed = np.asarray(atol + rtol * np.abs(expected).max())
         bound = _show_bound(kind, rtol, atol)
     else:
         raise ValueError(f"kind must be exact, statistical, scaling or bound, not {kind!r}")
 
     if kind != "bound":
-        _refuse_vacuous(claim, expected, tolerance, scale)
+        _refuse_vacuous(claim, expected, allowed, scale)
     _require_shapes(claim, expected, observed)
-    if not _holds(kind, expected, observed, tolerance):
+    if not _holds(kind, expected, observed, allowed):
         gap = observed - expected if kind == "bound" else np.abs(observed - expected)
         raise CheckError(
             f"{claim}: {what}: theory {_show(expected)}, measured {_show(observed)}: "
@@ -182,12 +182,12 @@ def check(
         )
     for name, value in wrong.items():
         _require_shapes(claim, value, observed)
-        if _holds(kind, value, observed, tolerance):
+        if _holds(kind, value, observed, allowed):
             raise CheckError(f"{claim}: {what}: the bound ({bound}) would also accept {name!r}")
     if kind == "bound":
         shown = f"{_show(expected)}", _show_ratio(expected, observed)
     else:
-        shown = _show(expected), _show(observed, tolerance)
+        shown = _show(expected), _show(observed, allowed)
     return Check(claim, what, kind, *shown, bound, tuple(wrong), str(seeds), str(size))
 
 

@@ -59,7 +59,7 @@ class Derivation:
 
     label: str
     lhs: sp.Basic
-    rhs: sp.Basic = None  # type: ignore[assignment]
+    rhs: sp.Basic = None
     because: str = "definition"
     claim: str | None = None
     nonzero: tuple[sp.Basic, ...] = ()
@@ -158,7 +158,8 @@ class Derivation:
     def limit(self, x, x0, new, because: str, dir: str = "-") -> Derivation:
         """The limit of both sides as x → x0 (from below by default, which is what ∞ means)."""
         result = _proof.elementwise(lambda e: sp.limit(e, x, x0, dir), self.rhs)
-        return self._extend(sp.Limit(self.lhs, x, x0, dir), result, new, because)
+        lhs = _proof.elementwise(lambda e: sp.Limit(e, x, x0, dir), self.lhs)
+        return self._extend(lhs, result, new, because)
 
     def series(self, x, x0, order: int, new, because: str, numerically: bool = False) -> Derivation:
         """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""

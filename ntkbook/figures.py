@@ -21,10 +21,12 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection, QuadMesh
 from matplotlib.figure import Figure as MplFigure
@@ -40,7 +42,7 @@ COLORS: Mapping[str, str] = {
     "black": "#000000",
 }
 
-STYLE: Mapping[str, object] = {
+STYLE: Any = {
     "figure.figsize": (6.4, 4.0),
     "figure.dpi": 100,
     "savefig.dpi": 160,
@@ -60,8 +62,8 @@ STYLE: Mapping[str, object] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
-    "axes.prop_cycle": mpl.cycler(
-        color=[c for name, c in COLORS.items()], linestyle=["-", "--", "-.", ":", "-", "--", "-"]
+    "axes.prop_cycle": cycler(
+        color=list(COLORS.values()), linestyle=["-", "--", "-.", ":", "-", "--", "-"]
     ),
 }
 
@@ -144,7 +146,7 @@ def _series(name: str, ax: Axes) -> Iterator[tuple[str, str, np.ndarray]]:
     for item in ax.collections:
         label = str(item.get_label())
         if isinstance(item, PathCollection):
-            points = np.asarray(np.ma.filled(item.get_offsets().astype(float), np.nan))
+            points = _floats(np.ma.filled(np.ma.asarray(item.get_offsets(), dtype=float), np.nan))
             yield "Points", _label(name, label), _finite(name, label, points)
         elif isinstance(item, PolyCollection) and not isinstance(item, QuadMesh):
             points = np.concatenate([path.vertices for path in item.get_paths()])

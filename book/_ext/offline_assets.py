@@ -9,6 +9,8 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
+
 MATHJAX_PARTS = (
     "tex-chtml.js",
     "input/tex/extensions",  # macros that load on first use (\boldsymbol, \cancel, …)
@@ -25,6 +27,8 @@ def copy_mathjax(app, exception):
         return
     # The package's name has hyphens, so it can be found but not imported.
     package = importlib.util.find_spec("sphinx-mathjax-offline")
+    if package is None or package.origin is None:
+        raise ExtensionError("MathJax is missing: pip install -r requirements.txt")
     source = Path(package.origin).parent / "static" / "mathjax"
     target = Path(app.outdir) / "_static" / "mathjax"
     for part in MATHJAX_PARTS:
