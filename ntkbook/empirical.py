@@ -168,18 +168,17 @@ def taylor(f, params, order=2):
 
 
 def _difference(new_params, params):
-    new, old = _parameters(new_params), params
-    if jax.tree.structure(new) != jax.tree.structure(old):
-        raise ValueError(
-            f"new_params must have the structure of params, {jax.tree.structure(old)}, "
-            f"got {jax.tree.structure(new)}"
-        )
+    new = _parameters(new_params)
+    expected: object = jax.tree.structure(params)
+    got: object = jax.tree.structure(new)
+    if got != expected:
+        raise ValueError(f"new_params must have the structure of params, {expected}, got {got}")
 
     def subtract(path, a, b):
         require_shape(f"new_params{jax.tree_util.keystr(path)}", a, b.shape)
         return (a - b).astype(b.dtype)
 
-    return jax.tree_util.tree_map_with_path(subtract, new, old)
+    return jax.tree_util.tree_map_with_path(subtract, new, params)
 
 
 def _parameters(params):

@@ -40,6 +40,7 @@ def gram(x1, x2):
     return jnp.matmul(x1, x2.T, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.jit
 def input_kernel(x1, x2=None):
     """The kernel x1 · x2 / d of raw inputs (n1, d) and (n2, d): fixed features, no tangent.
 
@@ -92,7 +93,9 @@ def through_dual(kernel, dual):
     # The diagonal serves as the variances, so that equal inputs stay equal to the last bit.
     var1 = jnp.diagonal(nngp) if kernel.symmetric else dual(q1, q1, q1)
     var2 = var1 if kernel.symmetric else dual(q2, q2, q2)
-    return replace(kernel, nngp=nngp, ntk=slope * kernel.ntk, var1=var1, var2=var2, gaussian=False)
+    moved = replace(kernel, nngp=nngp, ntk=slope * kernel.ntk, var1=var1, var2=var2, gaussian=False)
+    # Without the barrier XLA would compute the diagonal anew for each entry of the next layer.
+    return jax.lax.optimization_barrier(moved)
 
 
 def add_branch(kernel, branch):

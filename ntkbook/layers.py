@@ -38,6 +38,7 @@ class Layer:
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"dtype must be a real floating type, got {dtype}")
+        self.width_after(features)
         return self._init(key, features, dtype)
 
     def apply(self, params, x):
@@ -57,7 +58,7 @@ class Layer:
         """
         x1 = _inputs("x1", x1)
         x2 = x2 if x2 is None else require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
-        return _kernel(self, x1, x2)
+        return self.propagate(kernels.input_kernel(x1, x2))
 
     def width_after(self, features):
         """The width of the output for inputs of width `features`."""
@@ -69,11 +70,6 @@ class Layer:
 
     def _init(self, key, features, dtype):
         return ()
-
-
-@partial(jax.jit, static_argnums=0)
-def _kernel(layer, x1, x2):
-    return layer.propagate(kernels.input_kernel(x1, x2))
 
 
 def _inputs(name, x):
@@ -136,6 +132,7 @@ class Dense(Layer):
         z = w_scale * (x @ w)
         return z + b_scale * params["b"] if self.b_std else z
 
+    @partial(jax.jit, static_argnums=0)
     def propagate(self, kernel):
         w_scale, b_scale = self.scales(kernel.features)
         return kernels.through_dense(
@@ -163,12 +160,16 @@ class Dense(Layer):
 class _Nonlinearity(Layer):
     """A function of each entry, `fn`, and its dual; the dual is a quadrature unless stated."""
 
+    fn: Callable
+
     def dual(self, q1, q2, c):
         return duals.expectation(self.fn, self.fn, q1, q2, c)
 
     def apply(self, params, x):
         return self.fn(x)
 
+    # Compiled by layer, not by network: equal layers share one program, however deep the network.
+    @partial(jax.jit, static_argnums=0)
     def propagate(self, kernel):
         return kernels.through_dual(kernel, self.dual)
 
