@@ -43,7 +43,7 @@ def relu(q1, q2, c):
 
 @jax.custom_jvp
 def _relu(norm, c):
-    return _relu_at_angle(_angle(norm, c), norm, c)
+    return _relu_at_angle(*_angle(norm, c), norm, c)
 
 
 @_relu.defjvp
@@ -52,21 +52,21 @@ def _relu_jvp(primals, tangents):
     # differentiating at fixed θ is exact and avoids the 0/0 of parallel inputs.  The angle that
     # stays in the slope, (π - θ)/2π, is differentiated as usual.
     norm, c = primals
-    return jax.jvp(partial(_relu_at_angle, _angle(norm, c)), (norm, c), tangents)
+    return jax.jvp(partial(_relu_at_angle, *_angle(norm, c)), (norm, c), tangents)
 
 
-def _relu_at_angle(theta, norm, c):
-    return (norm * jnp.sin(theta) + (jnp.pi - theta) * c) / (2 * jnp.pi)
+def _relu_at_angle(theta, sine, norm, c):
+    return (norm * sine + (jnp.pi - theta) * c) / (2 * jnp.pi)
 
 
 def erf(q1, q2, c):
     """Dual of the error function, T = (2/π) arcsin(2c / sqrt((1 + 2 q1)(1 + 2 q2))).
 
-    Williams 1997.  Written with atan2, whose second argument is at least 1, so that nothing
+    Williams 1997.  Written with the arctangent, whose denominator is at least 1, so that nothing
     cancels and no derivative diverges when the inputs are parallel or large.
     """
     cosine = jnp.sqrt(1 + 2 * (q1 + q2) + 4 * (q1 * q2 - c * c))
-    return 2 / jnp.pi * jnp.atan2(2 * c, cosine)
+    return 2 / jnp.pi * jnp.atan(2 * c / cosine)
 
 
 def sin(q1, q2, c):
@@ -91,7 +91,7 @@ def expectation(f, g, q1, q2, c):
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _expectation(f, g, q1, q2, c):
     scale1, scale2 = _safe_sqrt(q1), _safe_sqrt(q2)
-    theta = _angle(scale1 * scale2, c)
+    theta, _ = _angle(scale1 * scale2, c)
     angles, radii = _nodes(c.dtype)
     # One sector where u and v have opposite signs, one where they agree; -r covers the rest.
     sectors = ((theta - jnp.pi, theta / 2), (theta, (jnp.pi - theta) / 2))
@@ -158,13 +158,14 @@ def _safe_sqrt(q):
 
 
 def _angle(norm, c):
-    """The angle θ in [0, π] with c = norm cos θ; zero for an input that is zero.
+    """The angle θ in [0, π] with c = norm cos θ, and its sine; both zero for an input of zero.
 
     Inputs whose cosine is ±1 up to rounding count as parallel.  Rounding alone would set them
     some 1e-8 apart, and the derivative of θ, which diverges there, is taken as zero instead.
     """
     rounding = 8 * jnp.finfo(jnp.result_type(norm, c)).eps
     parallel = norm - jnp.abs(c) <= rounding * norm
-    squared_sine = jnp.where(parallel, 1, (norm - c) * (norm + c))
-    theta = jnp.atan2(jnp.sqrt(squared_sine), jnp.where(parallel, 1, c))
-    return jnp.where(parallel, jnp.where(c < 0, jnp.pi, 0), theta)
+    tangent = jnp.sqrt(jnp.where(parallel, 1, norm - c) / jnp.where(parallel, 1, norm + c))
+    theta = jnp.where(parallel, jnp.where(c < 0, jnp.pi, 0), 2 * jnp.atan(tangent))
+    sine = jnp.where(parallel, 0, 2 * tangent / (1 + tangent * tangent))
+    return theta, sine

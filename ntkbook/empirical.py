@@ -10,7 +10,6 @@ new lambda each time, where speed matters.
 """
 
 from functools import partial
-from itertools import count
 from math import prod
 
 import jax
@@ -321,36 +320,44 @@ def _factorised(net, trace, params, x1, x2):
 
 
 def _dense_factors(net, params, x):
-    """For each dense layer its scales, its inputs (n, d), and the gradients of the k outputs in
-    its pre-activations (n, k, width).
+    """For each dense layer its scales, inputs (n, d), and back-propagated signals (n, k, width).
 
-    The gradients are those in zeros added to the pre-activations, so that any arrangement of
-    layers will do.
+    The signals are the gradients of the k outputs in zeros added to the pre-activations, so
+    that any arrangement of layers will do.
     """
-    dense = []
-
-    def note(layer, x, z):
-        dense.append((layer.scales(x.shape[1]), x, z))
-        return z
-
-    _run(net, params, x, note)
-    zeros = [jnp.zeros_like(z) for _, _, z in dense]
+    layers = list(_dense_layers(net))
+    dtype = jnp.result_type(x, *jax.tree.leaves(params))
+    zeros = [jnp.zeros((len(x), layer.width), dtype) for layer in layers]
 
     def outputs(shifts):
-        position = count()
-        return _run(net, params, x, lambda layer, x, z: z + shifts[next(position)])
+        inputs = []
 
-    y, pullback = jax.vjp(outputs, zeros)
+        def visit(x, z):
+            inputs.append(x)
+            return z + shifts[len(inputs) - 1]
+
+        return _run(net, params, x, visit), inputs
+
+    y, pullback, inputs = jax.vjp(outputs, zeros, has_aux=True)
     # Rows are independent, so one pass serves all examples: all ones in one output.
     unit = jnp.eye(y.shape[1], dtype=y.dtype)
     (signals,) = jax.vmap(lambda row: pullback(jnp.zeros_like(y) + row), out_axes=1)(unit)
-    return [(scales, x, g) for (scales, x, _), g in zip(dense, signals, strict=True)]
+    scales = [layer.scales(a.shape[1]) for layer, a in zip(layers, inputs, strict=True)]
+    return list(zip(scales, inputs, signals, strict=True))
+
+
+def _dense_layers(layer):
+    """The dense layers in the order in which `_run` visits them."""
+    if isinstance(layer, Dense):
+        yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _dense_layers(inner)
 
 
 def _run(layer, params, x, visit):
-    """`layer.apply(params, x)`, with visit(layer, x, z) in place of each pre-activation z."""
+    """`layer.apply(params, x)`, with visit(x, z) for the output z of each dense layer."""
     if isinstance(layer, Dense):
-        return visit(layer, x, layer.apply(params, x))
+        return visit(x, layer.apply(params, x))
     if not isinstance(layer, (Serial, Residual)):
         return layer.apply(params, x)
     z = x

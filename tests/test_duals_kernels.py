@@ -1,5 +1,6 @@
 """Dual activations and the kernel pair, against adaptive quadrature and Monte Carlo."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -14,6 +15,7 @@ from ntkbook.layers import Dense, Erf, Relu, Residual, Serial, Tanh
 
 TANH = duals.quadrature(jnp.tanh)
 DUALS = {"relu": duals.relu, "erf": duals.erf, "sin": duals.sin, "tanh": TANH}
+PAIRS = {name: jax.jit(partial(duals.value_and_slope, dual)) for name, dual in DUALS.items()}
 FUNCTIONS = {
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
     "erf": (special.erf, lambda z: 2 / np.sqrt(np.pi) * np.exp(-z * z)),
@@ -50,7 +52,7 @@ def plane_integral(fn, q1, q2, c):
 @pytest.mark.parametrize("name", DUALS)
 def test_value_and_slope_agree_with_adaptive_quadrature(name):
     q1, q2, c = COVARIANCES[0]
-    pair = duals.value_and_slope(DUALS[name], q1, q2, jnp.asarray(c))
+    pair = PAIRS[name](q1, q2, jnp.asarray(c))
     for got, fn in zip(pair, FUNCTIONS[name], strict=True):
         np.testing.assert_allclose(got, plane_integral(fn, q1, q2, c), rtol=0, atol=1e-12)
 
@@ -62,7 +64,7 @@ def test_value_and_slope_agree_with_monte_carlo(name, covariance):
     rng = np.random.default_rng(1)
     u, w = rng.standard_normal((2, 400_000))
     u, v = np.sqrt(q1) * u, c / np.sqrt(q1) * u + np.sqrt(q2 - c * c / q1) * w
-    pair = duals.value_and_slope(DUALS[name], q1, q2, jnp.asarray(c))
+    pair = PAIRS[name](q1, q2, jnp.asarray(c))
     for got, fn in zip(pair, FUNCTIONS[name], strict=True):
         samples = fn(u) * fn(v)
         standard_error = samples.std() / np.sqrt(samples.size)
@@ -73,7 +75,7 @@ def test_value_and_slope_agree_with_monte_carlo(name, covariance):
 @pytest.mark.parametrize("q", [0.3, 1.0, 3.7])
 def test_parallel_inputs_reduce_to_one_dimension(name, q):
     for sign in (1, -1):
-        pair = duals.value_and_slope(DUALS[name], q, q, jnp.asarray(sign * q))
+        pair = PAIRS[name](q, q, jnp.asarray(sign * q))
         for got, fn in zip(pair, FUNCTIONS[name], strict=True):
             expected, _ = integrate.quad(
                 lambda g, fn=fn, s=sign: (
@@ -105,10 +107,10 @@ def test_edges_have_finite_values_and_gradients(name, dtype):
     arguments = tuple(jnp.array(column, dtype) for column in zip(*EDGES, strict=True))
 
     def total(arguments):
-        value, slope = duals.value_and_slope(DUALS[name], *arguments)
+        value, slope = PAIRS[name](*arguments)
         return (value + slope).sum()
 
-    value, slope = duals.value_and_slope(DUALS[name], *arguments)
+    value, slope = PAIRS[name](*arguments)
     assert value.dtype == slope.dtype == dtype
     gradients = jax.jit(jax.grad(total))(arguments)
     assert all(np.isfinite(array).all() for array in (value, slope, *gradients))
@@ -121,7 +123,7 @@ def test_gradients_in_every_argument_agree_with_finite_differences(name):
 
         @jax.jit
         def component(p, part=part):
-            return duals.value_and_slope(DUALS[name], *p)[part]
+            return PAIRS[name](*p)[part]
 
         gradient = jax.jit(jax.grad(component))(jnp.asarray(point))
         step = 1e-5 * np.eye(3)
