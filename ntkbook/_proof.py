@@ -9,6 +9,7 @@ branch cut.  Nothing here guesses: what is neither proved nor refuted is reporte
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import mul
@@ -16,6 +17,8 @@ from operator import mul
 import numpy as np
 import sympy as sp
 from sympy.core.function import AppliedUndef, UndefinedFunction
+from sympy.printing.latex import LatexPrinter
+from sympy.printing.precedence import PRECEDENCE
 
 POINTS_FOR_PROOF = 8
 POINTS_FOR_CHECK = 40
@@ -37,6 +40,25 @@ def sympify(name: str, value) -> sp.Basic:
 def entries(expr: sp.Basic) -> list[sp.Expr]:
     """The scalar entries of an explicit matrix, or the expression itself."""
     return list(expr) if isinstance(expr, sp.MatrixBase) else [expr]
+
+
+class Latex(LatexPrinter):
+    """sympy's printer, with brackets round a differentiated product and upright min and max."""
+
+    def _print_Derivative(self, expr):
+        latex = super()._print_Derivative(expr)
+        if not expr.expr.is_Mul:
+            return latex
+        body = self.parenthesize(expr.expr, PRECEDENCE["Mul"], is_neg=False, strict=True)
+        return rf"{latex.removesuffix(body)}\left({body}\right)"
+
+    def _print_Symbol(self, expr, style="plain"):
+        return re.sub(r"_\{(min|max)\}", r"_{\\\1}", super()._print_Symbol(expr, style))
+
+
+def latex(expr: sp.Basic) -> str:
+    """`expr` as LaTeX."""
+    return Latex().doprint(expr)
 
 
 def elementwise(function: Callable[[sp.Expr], sp.Expr], expr: sp.Basic) -> sp.Basic:

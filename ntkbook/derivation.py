@@ -279,17 +279,17 @@ class Derivation:
         rows = []
         for lhs, line in self._rows():
             if line._is_bare_start():
-                rows.append(f"{sp.latex(lhs)} &")
+                rows.append(f"{_proof.latex(lhs)} &")
                 continue
             mark = {"given": " (given)", "checked": " (checked)", "proved": ""}[line.status]
-            left = "" if lhs is None else f"{sp.latex(lhs)} "
-            rows.append(rf"{left}&= {sp.latex(line.rhs)} && {_text(line.because + mark)}")
+            left = "" if lhs is None else f"{_proof.latex(lhs)} "
+            rows.append(rf"{left}&= {_proof.latex(line.rhs)} && {_text(line.because + mark)}")
         if len(rows) > 1 and rows[0].endswith(" &"):
             rows[:2] = [rows[0].removesuffix("&") + rows[1]]
         body = " \\\\\n".join(rows)
         assumptions = ""
         if self.nonzero:
-            symbols = ", ".join(f"${sp.latex(s)}$" for s in self.nonzero)
+            symbols = ", ".join(f"${_proof.latex(s)}$" for s in self.nonzero)
             assumptions = f" Taken as nonzero or invertible: {symbols}."
         return (
             f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n"
