@@ -117,11 +117,11 @@ def summary(found):
     claims = plural(sum(map(bool, found.values())), "claim")
     proved = plural(sum(p["proved"] for p in proofs), "step")
     tested = sum(p["checked"] for p in proofs)
+    numerically = f" and {plural(tested, 'step')} tested numerically" if tested else ""
     return (
         f"This page holds {claims}. They rest on {plural(len(proofs), 'derivation')} with {proved} "
-        f"proved by algebra and {tested} tested numerically, and on "
-        f"{plural(len(checks), 'check')} that hold and that refuse "
-        f"{plural(rejected, 'wrong theory', 'wrong theories')}."
+        f"proved by algebra{numerically}, and on {plural(len(checks), 'check')} that hold and "
+        f"that refuse {plural(rejected, 'wrong theory', 'wrong theories')}."
     )
 
 
@@ -140,7 +140,8 @@ def anchor(claim):
 
 def check_row(record):
     data = record.data
-    setting = ", ".join(str(data[key]) for key in ("size", "seeds") if data.get(key))
+    seeds = f"seeds {data['seeds']}" if data.get("seeds") else ""
+    setting = ", ".join(filter(None, [data.get("size"), seeds]))
     name = data["claim"].split("/", 1)[1]
     cells = [
         f"✓ {{ref}}`{name} <{anchor(data['claim'])}>`",

@@ -28,7 +28,7 @@ class BookOutputs:
         if data.mime_type == "image/png" and "name" in data.output_metadata.get("image/png", {}):
             return numbered_figure(renderer, data)
         if data.mime_type == CHECK:
-            return check_targets(renderer, data)
+            return check_anchors(renderer, data)
         if data.mime_type == DERIVATION:
             return []  # read by the claims page, from the notebook itself
         return None
@@ -51,26 +51,27 @@ def numbered_figure(renderer, data):
     return box.children
 
 
-def check_targets(renderer, data):
-    """One anchor for each check of an output."""
-    targets = []
+def check_anchors(renderer, data):
+    """One anchor for each check of an output.
+
+    Not docutils targets: those hand their ids to the node that follows, here one that vanishes.
+    """
+    anchors = []
     for record in as_json(data.content):
-        name = anchor(record["claim"])
-        target = nodes.target("", "", names=[name])
-        renderer.renderer.document.note_explicit_target(target, target)
-        targets.append(target)
-    return targets
+        node = nodes.inline("", "", names=[anchor(record["claim"])], classes=["ntk-anchor"])
+        renderer.renderer.document.note_explicit_target(node, node)
+        anchors.append(node)
+    return anchors
 
 
-class HoistCheckTargets(SphinxTransform):
+class HoistCheckAnchors(SphinxTransform):
     """Move the anchors out of the bundle, of which only one representation survives."""
 
     default_priority = 700
 
     def apply(self, **kwargs):
-        for target in list(self.document.findall(nodes.target)):
-            container = target.parent
-            if isinstance(container, nodes.container) and container.get("mime_type") == CHECK:
+        for container in list(self.document.findall(nodes.container)):
+            if container.get("mime_type") == CHECK:
                 bundle = container.parent
                 bundle.parent.insert(bundle.parent.index(bundle), container.children)
                 bundle.remove(container)
@@ -84,5 +85,5 @@ def add_plugin(app):
 
 def setup(app):
     app.connect("builder-inited", add_plugin)
-    app.add_transform(HoistCheckTargets)
+    app.add_transform(HoistCheckAnchors)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
