@@ -52,7 +52,8 @@ def _relu_jvp(primals, tangents):
     # differentiating at fixed θ is exact and avoids the 0/0 of parallel inputs.  The angle that
     # stays in the slope, (π - θ)/2π, is differentiated as usual.
     norm, c = primals
-    return jax.jvp(partial(_relu_at_angle, *_angle(norm, c)), (norm, c), tangents)
+    theta, sine = _angle(norm, c)
+    return jax.jvp(lambda *moving: _relu_at_angle(theta, sine, *moving), (norm, c), tangents)
 
 
 def _relu_at_angle(theta, sine, norm, c):
