@@ -276,25 +276,27 @@ class Derivation:
         }
 
     def _markdown(self) -> str:
-        rows = []
+        """Aligned equations with the reasons below: beside wide lines they would fall off a page."""
+        rows: list[str] = []
+        reasons: list[str] = []
         for lhs, line in self._rows():
             if line._is_bare_start():
                 rows.append(f"{_proof.latex(lhs)} &")
                 continue
-            mark = {"given": " (given)", "checked": " (checked)", "proved": ""}[line.status]
+            letter = "abcdefghijklmnopqrstuvwxyz"[len(reasons)]
             left = "" if lhs is None else f"{_proof.latex(lhs)} "
-            rows.append(rf"{left}&= {_proof.latex(line.rhs)} && {_text(line.because + mark)}")
+            rows.append(rf"{left}&\overset{{\text{{({letter})}}}}{{=}} {_proof.latex(line.rhs)}")
+            mark = {"given": ", given", "checked": ", checked numerically", "proved": ""}
+            reasons.append(f"({letter}) {line.because}{mark[line.status]}")
         if len(rows) > 1 and rows[0].endswith(" &"):
             rows[:2] = [rows[0].removesuffix("&") + rows[1]]
-        body = " \\\\\n".join(rows)
-        assumptions = ""
+        notes = ["; ".join(reasons), self._tally()]
         if self.nonzero:
             symbols = ", ".join(f"${_proof.latex(s)}$" for s in self.nonzero)
-            assumptions = f" Taken as nonzero or invertible: {symbols}."
-        return (
-            f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n"
-            f"*{self._tally().capitalize()}.{assumptions}*"
-        )
+            notes.append(f"taken as nonzero or invertible: {symbols}")
+        body = " \\\\\n".join(rows)
+        text = ". ".join(f"*{note}*" if note == self._tally() else note for note in notes if note)
+        return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n{text}."
 
     def _rows(self) -> list[tuple[sp.Basic | None, Derivation]]:
         """Each line with the left side to show: None where it repeats the one above."""
@@ -390,9 +392,3 @@ def _facts(facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
 
 def _plain(expr: sp.Basic) -> str:
     return str(expr.tolist()) if isinstance(expr, sp.MatrixBase) else sp.sstr(expr)
-
-
-def _text(reason: str) -> str:
-    r"""A reason as LaTeX text: ``$…$`` inside it stays mathematics."""
-    parts = reason.split("$")
-    return "".join(p if k % 2 else rf"\text{{{p}}}" for k, p in enumerate(parts) if p)

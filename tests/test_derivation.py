@@ -223,9 +223,8 @@ def test_display():
     assert markdown.startswith("$$\n\\begin{aligned}")
     for part in (
         "$$ (eq-test)",
-        r"\text{separate}",
-        r"\text{definition (given)}",
-        "1 proved, 1 given",
+        r"&\overset{\text{(b)}}{=} b e^{- a t}",
+        "(a) definition, given; (b) separate. *1 proved, 1 given*.",
     ):
         assert part in markdown
     assert "[proved: separate]" in bundle["text/plain"]
