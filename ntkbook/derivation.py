@@ -276,7 +276,7 @@ class Derivation:
         }
 
     def _markdown(self) -> str:
-        """Aligned equations with the reasons below: beside wide lines they would fall off a page."""
+        """Aligned equations, the reasons below: beside wide lines they would fall off a page."""
         rows: list[str] = []
         reasons: list[str] = []
         for lhs, line in self._rows():
