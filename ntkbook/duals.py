@@ -43,7 +43,8 @@ def relu(q1, q2, c):
 
 @jax.custom_jvp
 def _relu(norm, c):
-    return _relu_at_angle(*_angle(norm, c), norm, c)
+    theta, sine = _angle(norm, c)
+    return _relu_at_angle(theta, sine, norm, c)
 
 
 @_relu.defjvp
@@ -53,7 +54,7 @@ def _relu_jvp(primals, tangents):
     # stays in the slope, (π - θ)/2π, is differentiated as usual.
     norm, c = primals
     theta, sine = _angle(norm, c)
-    return jax.jvp(lambda *moving: _relu_at_angle(theta, sine, *moving), (norm, c), tangents)
+    return jax.jvp(partial(_relu_at_angle, theta, sine), (norm, c), tangents)
 
 
 def _relu_at_angle(theta, sine, norm, c):
