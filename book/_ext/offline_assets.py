@@ -9,6 +9,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.errors import ExtensionError
 
 MATHJAX_PARTS = (
@@ -50,8 +51,16 @@ def drop_thebe(app, pagename, templatename, context, doctree):
         context[kind] = [asset for asset in context[kind] if not of_thebe(asset)]
 
 
+def drop_thebe_settings(app, doctree, docname):
+    """Take its settings, written as raw HTML at the end of the text, out as well."""
+    for node in list(doctree.findall(nodes.raw)):
+        if "thebe" in node.astext() and "<script" in node.astext():
+            node.parent.remove(node)
+
+
 def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("doctree-resolved", drop_thebe_settings, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
