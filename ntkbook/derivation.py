@@ -290,12 +290,12 @@ class Derivation:
             reasons.append(f"({letter}) {line.because}{mark[line.status]}")
         if len(rows) > 1 and rows[0].endswith(" &"):
             rows[:2] = [rows[0].removesuffix("&") + rows[1]]
-        notes = ["; ".join(reasons), self._tally()]
+        notes = ["; ".join(reasons), f"*{self._tally()}*"]
         if self.nonzero:
             symbols = ", ".join(f"${_proof.latex(s)}$" for s in self.nonzero)
-            notes.append(f"taken as nonzero or invertible: {symbols}")
+            notes.append(f"Taken as nonzero or invertible: {symbols}")
         body = " \\\\\n".join(rows)
-        text = ". ".join(f"*{note}*" if note == self._tally() else note for note in notes if note)
+        text = ". ".join(note for note in notes if note)
         return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n{text}."
 
     def _rows(self) -> list[tuple[sp.Basic | None, Derivation]]:

@@ -48,6 +48,12 @@ TRUE_STEPS = {
         (x, 0, 1), 1, "by parts", antiderivative=(x - 1) * sp.exp(x)
     ),
     "limit": lambda: decay().limit(t, sp.oo, 0, "decay"),
+    "limit of a matrix": lambda: start(sp.Matrix([f(t), r]), sp.Matrix([sp.exp(-a * t), b])).limit(
+        t, sp.oo, sp.Matrix([0, b]), "entry by entry"
+    ),
+    "derivative in a function": lambda: start(sp.Derivative(f(r), t)).step(
+        f(r).diff(r) * r.diff(t), "chain rule"
+    ),
     "series": lambda: start(sp.exp(x)).series(x, 0, 3, 1 + x + x**2 / 2, "Taylor"),
     "series, any function": lambda: start(f(x + a * y)).series(
         y, 0, 2, f(x) + a * y * f(x).diff(x), "Taylor"
