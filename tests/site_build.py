@@ -1,15 +1,16 @@
-"""The built site, made once per test run and shared by the processes that test it."""
+"""The built site, made once per test run and shared by the tests that look at it."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIMIT_S = 600
+LIMIT_S = 1200  # three minutes on two idle cores, and much more on busy ones
 
 
 @lru_cache
@@ -22,18 +23,10 @@ def built_site():
         site = Path(os.environ["NTKBOOK_SITE"]).resolve()
         assert (site / "index.html").is_file(), f"NTKBOOK_SITE={site} holds no built site"
         return site
-    # pytest-xdist gives its workers one id per run; the first to come builds, the others wait.
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    folder = Path(tempfile.gettempdir()) / f"ntkbook-site-{run}"
-    result = folder / "result.txt"
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        wait_for(result)
-    else:
-        result.with_suffix(".part").write_text(build(folder), encoding="utf8")
-        result.with_suffix(".part").rename(result)
-    problem = result.read_text(encoding="utf8")
+    # conftest.py gives all tests of the site to one process, so that it is built once.
+    folder = Path(tempfile.mkdtemp(prefix="ntkbook-site-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    problem = build(folder)
     assert not problem, f"the site does not build cleanly:\n{problem}"
     return folder / "_build" / "html"
 
@@ -59,12 +52,3 @@ def build(folder):
     lines = (done.stdout + done.stderr).splitlines()
     telling = [line for line in lines if "WARNING" in line or "ERROR" in line]
     return "\n".join([*telling[:30], "…", *lines[-25:]])
-
-
-def wait_for(path):
-    start = time.monotonic()
-    while not path.is_file():
-        assert time.monotonic() - start < LIMIT_S, (
-            "another process never finished building the site"
-        )
-        time.sleep(0.5)

@@ -147,7 +147,12 @@ def test_an_interrupt_leaves_the_notebook_and_no_kernel(tmp_path):
     path = make(tmp_path / "a.ipynb", source, "time.sleep(60)")
     before = path.read_bytes()
     process = subprocess.Popen(
-        [sys.executable, PROGRAM, path], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, PROGRAM, path],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Whoever runs the tests in the background of a shell hands down an ignored interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
