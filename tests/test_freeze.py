@@ -146,14 +146,12 @@ def test_an_interrupt_leaves_the_notebook_and_no_kernel(tmp_path):
     source = f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))"
     path = make(tmp_path / "a.ipynb", source, "time.sleep(60)")
     before = path.read_bytes()
+    # Whoever runs the tests in the background of a shell hands down an ignored interrupt.
+    inherited = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        [sys.executable, PROGRAM, path],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # Whoever runs the tests in the background of a shell hands down an ignored interrupt.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [sys.executable, PROGRAM, path], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, inherited)
     deadline = time.monotonic() + 60
     while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
