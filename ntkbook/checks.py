@@ -166,7 +166,9 @@ def check(
             raise ValueError(f"{claim}: standard_error belongs to kind 'statistical' only")
         if kind != "bound" and not atol + rtol > 0:
             raise ValueError(f"{claim}: declare a bound: rtol or atol must be positive")
-        allowed = np.asarray(atol + rtol * np.abs(expected).max())
+        # A bound may decay over decades: its slack is relative to each entry, not to the largest.
+        scales = np.abs(expected) if kind == "bound" else np.abs(expected).max()
+        allowed = np.asarray(atol + rtol * scales)
         bound = _show_bound(kind, rtol, atol)
     else:
         raise ValueError(f"kind must be exact, statistical, scaling or bound, not {kind!r}")

@@ -106,6 +106,10 @@ def test_bound():
     assert result.measured == "at most 0.9 of it"
     with pytest.raises(CheckError):
         check("C22/decay", "loss", measured=1.001 * upper, **arguments)
+    check("C22/decay", "loss", measured=1.001 * upper, rtol=0.01, **arguments)
+    tail = upper + 0.001 * upper[0]
+    with pytest.raises(CheckError):  # the slack follows the bound down
+        check("C22/decay", "loss", measured=tail, rtol=0.01, **arguments)
 
 
 def test_rounding_noise_never_reaches_the_record():
