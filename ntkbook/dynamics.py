@@ -30,6 +30,13 @@ from ntkbook._validate import (
     require_shape,
     require_symmetric,
 )
+from ntkbook.ensembles import (
+    covariance,
+    covariance_on_training_points,
+    kernels_at_test_points,
+    trained_kernel,
+)
+from ntkbook.kernels import Kernel
 from ntkbook.spectra import Modes, clear_null_modes, matmul, modes
 
 
@@ -37,13 +44,16 @@ from ntkbook.spectra import Modes, clear_null_modes, matmul, modes
 class _KernelDynamics(ABC):
     """What continuous and discrete time share: everything but times, decay and gain.
 
-    `f0` None means a model that is zero at the start, on training and test points alike.
+    `f0` None means a model that is zero at the start, on training and test points alike; `nngp`
+    is None when only the tangent kernel was given.
     """
 
     modes: Modes
     y: jax.Array
     f0: jax.Array | None
     learning_rate: jax.Array
+    nngp: jax.Array | None = None
+    trained: str = field(default="all", metadata={"static": True})
 
     def residual(self, t):
         """Residual f − y on the training points: shape of `t`, then that of `y`.
@@ -67,19 +77,48 @@ class _KernelDynamics(ABC):
         """Predictions at test points: shape of `t`, then (M,) or (M, k).
 
         **Arguments**: `t` as in `train`; `k_test_train` (M, N), the kernel between test and
-        training points; `f0_test` (M,) or (M, k), the model at the start, needed exactly when
-        `f0` was given for the training points.
+        training points, an array or a `Kernel`; `f0_test` (M,) or (M, k), the model at the start,
+        needed exactly when `f0` was given for the training points.
 
         **Raises**: ValueError for wrong shapes, and for one of `f0` and `f0_test` without the
         other: they are values of one function.
         """
-        k_test_train, f0_test = at_test_points(self.y, self.f0, k_test_train, f0_test)
+        tangent = trained_kernel(k_test_train, self.trained)
+        k_test_train, f0_test = at_test_points(self.y, self.f0, tangent, f0_test)
         coefficients = self.coefficients(t)
         if self.y.ndim == 1:
             moved = matmul(coefficients, k_test_train.T)
         else:
             moved = matmul(k_test_train, coefficients)
         return moved if f0_test is None else f0_test + moved
+
+    def ensemble(self, t, k_test_train=None, k_test=None):
+        """Mean and covariance of infinitely wide networks, drawn at random and trained until `t`.
+
+        The mean is A y and the covariance K_** + A K Aᵀ − A K_X* − K_*X Aᵀ, A = Θ_*X φ(Θ, t), of
+        each output by itself: outputs are independent (Lee et al. 2019, corollary 1).
+
+        **Arguments**: `t` as in `train`; `k_test_train` = net.kernel(x_test, x) and `k_test` =
+        net.kernel(x_test), each a `Kernel`, neither for the training points.  With
+        net.kernel_diagonal(x_test) as `k_test` only the variances are computed.
+
+        **Returns**: mean (M,) or (M, k), and covariance (M, M) or variances (M,), each after the
+        shape of `t`.  Variances are cut off at zero; a covariance is PSD up to rounding.
+
+        **Raises**: ValueError without the `Kernel` of the training points, and with `f0`, which
+        is one network's start; TypeError for what is not a `Kernel`.
+        """
+        if self.nngp is None or self.f0 is not None:
+            what = "without an nngp kernel" if self.nngp is None else "with f0, one network's start"
+            raise ValueError(f"ensemble needs k_train as a Kernel and no f0, got dynamics {what}")
+        times = self._times(t)
+        if k_test_train is None and k_test is None:
+            decay = self._decay(times)
+            return self.train(t), covariance_on_training_points(self.modes, decay, self.nngp)
+        cross, own = kernels_at_test_points(k_test_train, k_test, self.y.dtype)
+        mean = self.test(t, k_test_train)
+        tangent = trained_kernel(k_test_train, self.trained).astype(self.y.dtype)
+        return mean, covariance(self.modes, self._gain(times), self.nngp, tangent, cross, own)
 
     def loss(self, t):
         """Loss ½ Σ (f − y)² on the training points, summed over outputs: the shape of `t`."""
@@ -203,7 +242,7 @@ def _binary_digits(steps):
     return int(np.max(steps, initial=0)).bit_length()
 
 
-def gradient_flow(k_train, y_train, learning_rate=1.0, f0=None):
+def gradient_flow(k_train, y_train, learning_rate=1.0, f0=None, trained="all"):
     """Gradient flow θ' = −η ∇ ½ Σ (f − y)² of a model with constant kernel, solved for all times.
 
     On the training points f_t = y + e^{−ηΘt}(f_0 − y), and the coefficients over them are
@@ -215,14 +254,16 @@ def gradient_flow(k_train, y_train, learning_rate=1.0, f0=None):
     coefficients ηt(y − f_0) at finite t, which no Θ(x, X) of the same model sees; beyond times
     at which rounding in Θ(x, X), multiplied by ηt, is felt, ask for t = ∞.
 
-    **Arguments**: `k_train` (N, N), symmetric and positive semi-definite; `y_train` (N,) or
+    **Arguments**: `k_train` (N, N), symmetric and positive semi-definite, or a `Kernel` of which
+    `trained` chooses: "all" layers, ntk, or the "readout" alone, nngp; `y_train` (N,) or
     (N, k), each of k outputs moving under the same kernel (a kernel (N, N, k, k) between outputs
     is a matrix (Nk, Nk) here, with `y_train` (Nk,)); `learning_rate` η > 0; `f0`, shape of
     `y_train`, the model at the start, zero if not given.  Results have the arguments' dtype.
 
     **Returns**: `GradientFlow` with `train(t)`, `test(t, k_test_train, f0_test)`,
-    `coefficients(t)`, `residual(t)` and `loss(t)`.  It is a pytree, so it may cross `jit`; its
-    derivatives in t, y, f0 and η always exist, in the kernel when no eigenvalue is repeated.
+    `coefficients(t)`, `residual(t)`, `loss(t)` and, of a `Kernel`, `ensemble(t)`.  A pytree, it
+    may cross `jit`; its derivatives in t, y, f0 and η always exist, in the kernel when no
+    eigenvalue is repeated.
 
     **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
     positive semi-definite (naming the eigenvalue), for shapes that do not fit, for NaN, for a
@@ -239,10 +280,10 @@ def gradient_flow(k_train, y_train, learning_rate=1.0, f0=None):
     >>> print(flow.test(jnp.inf, jnp.array([[1.0, 0.5]])).round(4))
     [0.5]
     """
-    return GradientFlow(*_problem(k_train, y_train, learning_rate, f0))
+    return GradientFlow(*_problem(k_train, y_train, learning_rate, f0, trained))
 
 
-def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None):
+def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None, trained="all"):
     """Gradient descent on ½ Σ (f − y)² of a model with constant kernel, exact at every step.
 
     θ_{k+1} = θ_k − η∇L + β(θ_k − θ_{k−1}), without velocity at the start (heavy ball; β = 0 is
@@ -251,8 +292,8 @@ def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None):
     Any learning rate is allowed.  Above `max_learning_rate` the result is the divergence itself,
     correct until it overflows to infinity or, where infinities cancel, NaN: as the recursion does.
 
-    **Arguments**: `k_train`, `y_train`, `f0` as for `gradient_flow`, singular kernels included;
-    `learning_rate` η > 0; `momentum` 0 ≤ β < 1.
+    **Arguments**: `k_train`, `y_train`, `f0`, `trained` as for `gradient_flow`, singular kernels
+    included; `learning_rate` η > 0; `momentum` 0 ≤ β < 1.
 
     **Returns**: `GradientDescent`, with the methods of `GradientFlow` at a whole number of steps,
     or an integer array of them.  The cost grows with the logarithm of the number of steps.
@@ -269,7 +310,7 @@ def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None):
     >>> print(gradient_descent(kernel, y, learning_rate=0.5, momentum=0.5).train(2).round(4))
     [ 1. -1.]
     """
-    problem = _problem(k_train, y_train, learning_rate, f0)
+    problem = _problem(k_train, y_train, learning_rate, f0, trained)
     momentum = jnp.asarray(require_momentum(momentum), problem[1].dtype)
     return GradientDescent(*problem, momentum=momentum)
 
@@ -301,13 +342,20 @@ def max_learning_rate(kernel, momentum=0.0, nesterov=False):
     return 2 * (1 + beta) / (jnp.max(values) * (1 + 2 * beta if nesterov else 1))
 
 
-def _problem(k_train, y_train, learning_rate, f0):
+def _problem(k_train, y_train, learning_rate, f0, trained):
     """Checked fields of `_KernelDynamics`."""
     require_positive("learning_rate", learning_rate)
-    kernel, y, f0 = training_set(k_train, y_train, f0)
+    kernel, y, f0 = training_set(trained_kernel(k_train, trained), y_train, f0)
     found = modes(kernel)
     values = clear_null_modes(require_psd("k_train", found.values))
-    return Modes(values, found.vectors), y, f0, jnp.asarray(learning_rate, y.dtype)
+    nngp = None
+    if isinstance(k_train, Kernel):
+        nngp = require_shape("k_train.nngp", k_train.nngp, kernel.shape)
+        nngp = require_symmetric("k_train.nngp", as_floating("k_train.nngp", nngp)).astype(y.dtype)
+    elif trained != "all":
+        raise ValueError(f"trained={trained!r} needs k_train as a Kernel, got an array")
+    start = Modes(values, found.vectors), y, f0, jnp.asarray(learning_rate, y.dtype)
+    return *start, nngp, trained
 
 
 def training_set(k_train, y_train, f0, name="k_train"):
