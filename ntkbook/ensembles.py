@@ -38,7 +38,8 @@ def kernels_at_test_points(k_test_train, k_test, dtype):
                 f"got {type(kernel).__name__}; k_test_train and k_test come together"
             )
     cross, own = (as_floating("nngp", k.nngp).astype(dtype) for k in (k_test_train, k_test))
-    require_finite("k_test", require_shape("k_test", own, cross.shape[:1] * own.ndim))
+    require_shape("k_test", own, cross.shape[:1] * (1 if own.ndim == 1 else 2))
+    require_finite("k_test", own)
     return require_finite("k_test_train", cross), own
 
 

@@ -8,25 +8,29 @@ import scipy.linalg
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import DotProduct
 
-from ntkbook.activations import Erf
+from ntkbook import Dense, Erf, Serial
 from ntkbook.dynamics import gradient_descent, gradient_flow
 from ntkbook.empirical import linearize
 from ntkbook.kernels import Kernel
-from ntkbook.layers import Dense, Serial
 
 N, M, RATE = 5, 4, 0.7
-NET = Serial(Dense(1, w_std=1.5, b_std=0.3), Erf(), Dense(1, w_std=1.2, b_std=0.2))
 
 
 def close(actual, expected, tolerance=1e-10):
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
+def kernel(x1, x2):
+    """Two positive kernels of no network in particular."""
+    distance = ((x1[:, None] - x2[None]) ** 2).sum(-1)
+    return Kernel(np.exp(-distance / 2), np.exp(-distance) + x1 @ x2.T)
+
+
 def problem(outputs=None, seed=0):
     rng = np.random.default_rng(seed)
     x, x_test = rng.normal(size=(N, 3)), rng.normal(size=(M, 3))
     y = rng.normal(size=(N,) if outputs is None else (N, outputs))
-    return NET.kernel(x), y, NET.kernel(x_test, x), NET.kernel(x_test)
+    return kernel(x, x), y, kernel(x_test, x), kernel(x_test, x_test)
 
 
 def moments(k, y, cross, own, decay, trained):
@@ -84,9 +88,10 @@ def test_moments_of_descent_equal_the_recursion(momentum):
 def test_readout_arrives_at_the_gaussian_process():
     rng = np.random.default_rng(3)
     x, x_test, y = rng.normal(size=(N, 6)), rng.normal(size=(M, 6)), rng.normal(size=N)
-    net = Serial(Dense(1, w_std=6**0.5, b_std=1.5))
-    flow = gradient_flow(net.kernel(x), y, RATE, trained="readout")
-    mean, covariance = flow.ensemble(np.inf, net.kernel(x_test, x), net.kernel(x_test))
+    k, cross, own = (
+        Kernel(2.25 + a @ b.T, None) for a, b in ((x, x), (x_test, x), (x_test, x_test))
+    )
+    mean, covariance = gradient_flow(k, y, RATE, trained="readout").ensemble(np.inf, cross, own)
     process = GaussianProcessRegressor(DotProduct(1.5, "fixed"), alpha=1e-13).fit(x, y)
     expected = process.predict(x_test, return_cov=True)
     close(mean, expected[0], 1e-9)
@@ -109,8 +114,14 @@ def test_moments_are_those_of_sampled_networks():
 
     keys = jax.random.split(jax.random.key(0), samples)
     drawn = np.asarray(jax.jit(lambda keys: jax.lax.map(trained, keys, batch_size=50))(keys))
-    descent = gradient_descent(net.kernel(x), y, rate)
-    mean, covariance = descent.ensemble(steps, net.kernel(x_test, x), net.kernel(x_test))
+    exact = net.kernel(jnp.concatenate([x, x_test]))
+
+    def part(row, column):
+        rows, columns = slice(row, row + 4), slice(column, column + 4)
+        return Kernel(exact.nngp[rows, columns], exact.ntk[rows, columns])
+
+    descent = gradient_descent(part(0, 0), y, rate)
+    mean, covariance = descent.ensemble(steps, part(4, 0), part(4, 4))
     spread = np.sqrt(np.diag(covariance))
     # Five standard errors, and as much again for the finite width.
     assert (np.abs(drawn.mean(0) - mean[:, 0]) < 10 * spread / samples**0.5).all()
@@ -139,14 +150,14 @@ def test_symmetric_positive_and_diagonal():
     x, x_test = rng.normal(size=(40, 2)), rng.normal(size=(30, 2))
     for dtype, small in ((np.float64, 1e-9), (np.float32, 1e-3)):
         xs, x_tests = x.astype(dtype), x_test.astype(dtype)
-        flow = gradient_flow(NET.kernel(xs), xs[:, 0], 1.0)
-        cross, own = NET.kernel(x_tests, xs), NET.kernel(x_tests)
+        flow = gradient_flow(kernel(xs, xs), xs[:, 0], 1.0)
+        cross, own = kernel(x_tests, xs), kernel(x_tests, x_tests)
         for t in (0.0, 1.0, 1e3):
             for covariance in (flow.ensemble(t)[1], flow.ensemble(t, cross, own)[1]):
                 assert covariance.dtype == dtype
                 assert (covariance == covariance.T).all()
                 assert np.linalg.eigvalsh(covariance).min() > -small
-        variances = flow.ensemble(jnp.array([0.0, 1.0]), cross, NET.kernel_diagonal(x_tests))[1]
+        variances = flow.ensemble(jnp.array([0.0, 1.0]), cross, Kernel(np.diag(own.nngp), None))[1]
         full = flow.ensemble(jnp.array([0.0, 1.0]), cross, own)[1]
         close(variances, np.diagonal(full, axis1=1, axis2=2), small)
 
