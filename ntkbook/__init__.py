@@ -4,6 +4,23 @@ Data flows one way: from a network to its kernel, to its dynamics, to what is pr
 the package changes no setting of JAX or matplotlib.
 """
 
+from ntkbook import duals, quadrature
+from ntkbook.activations import (
+    Abs,
+    Cos,
+    Elementwise,
+    Erf,
+    Exp,
+    Gaussian,
+    Gelu,
+    LeakyRelu,
+    Polynomial,
+    Rbf,
+    RectifiedPower,
+    Relu,
+    Sin,
+    Tanh,
+)
 from ntkbook.checks import Check, CheckError, check, report
 from ntkbook.data import circle, digits, gaussian_inputs, sphere, toy_regression
 from ntkbook.derivation import Derivation, DerivationError
@@ -24,7 +41,7 @@ from ntkbook.empirical import (
 )
 from ntkbook.figures import COLORS, Figure, figure
 from ntkbook.kernels import Kernel
-from ntkbook.layers import Dense, Elementwise, Erf, Relu, Residual, Serial, Sin, Tanh
+from ntkbook.layers import Dense, Residual, Serial
 from ntkbook.losses import huber, logistic, mse, softmax_cross_entropy
 from ntkbook.ode import flow_ode
 from ntkbook.settings import Settings, setup
@@ -42,18 +59,27 @@ from ntkbook.training import Run, train
 __version__ = "0.1.0"
 __all__ = [
     "COLORS",
+    "Abs",
     "Check",
     "CheckError",
+    "Cos",
     "Dense",
     "Derivation",
     "DerivationError",
     "Elementwise",
     "Erf",
+    "Exp",
     "Figure",
+    "Gaussian",
+    "Gelu",
     "GradientDescent",
     "GradientFlow",
     "Kernel",
+    "LeakyRelu",
     "Modes",
+    "Polynomial",
+    "Rbf",
+    "RectifiedPower",
     "Relu",
     "Residual",
     "Run",
@@ -67,6 +93,7 @@ __all__ = [
     "condition_number",
     "count_parameters",
     "digits",
+    "duals",
     "effective_dimension",
     "empirical_ntk",
     "figure",
@@ -83,6 +110,7 @@ __all__ = [
     "modes",
     "mse",
     "ntk_vector_product",
+    "quadrature",
     "report",
     "setup",
     "softmax_cross_entropy",

@@ -75,6 +75,11 @@ def _require_number(name, number, expected, accept):
     return number
 
 
+def require_number(name, number):
+    """Raise unless `number` is a finite scalar."""
+    return _require_number(name, number, "a finite number", lambda v: True)
+
+
 def require_positive(name, number):
     """Raise unless `number` is a finite scalar greater than zero."""
     return _require_number(name, number, "a positive finite number", lambda v: v > 0)

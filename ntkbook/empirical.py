@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._validate import as_floating, require_choice, require_finite, require_shape
+from ntkbook.activations import Nonlinearity
 from ntkbook.kernels import gram
-from ntkbook.layers import Dense, Layer, Residual, Serial, _Nonlinearity
+from ntkbook.layers import Dense, Layer, Residual, Serial
 
 # The largest Jacobian held at once; larger problems are computed in blocks of examples.
 JACOBIAN_BYTES = 2**28
@@ -303,7 +304,7 @@ def _factorisable(f):
 def _supported(layer):
     if type(layer) in (Serial, Residual):
         return all(map(_supported, layer.layers))
-    return type(layer) is Dense or isinstance(layer, _Nonlinearity)
+    return type(layer) is Dense or isinstance(layer, Nonlinearity)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,21 +1,21 @@
 """Layers with three faces: `init` (finite parameters), `apply` (finite network), `kernel` (limit).
 
 A layer is a small frozen object without state: it can be compared, hashed and given to `jit` as
-a static argument.  A network is a layer too, made of others by `Serial` and `Residual`.  Inputs
-are arrays (n, d), one example a row.
+a static argument.  A network is a layer too, made of others by `Serial` and `Residual`; the
+nonlinearities are in `activations`.  Inputs are arrays (n, d), one example a row.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from ntkbook import duals, kernels
+from ntkbook import kernels
 from ntkbook._validate import (
     as_floating,
+    is_traced,
     require_choice,
     require_count,
     require_finite,
@@ -45,12 +45,18 @@ class Layer:
         """The finite layer: (n, d) to (n, width)."""
         raise NotImplementedError
 
-    def kernel(self, x1, x2=None):
+    def kernel(self, x1, x2=None, *, hyperparameters=None, exact=False):
         """The infinite-width kernels between x1 (n1, d) and x2 (n2, d), or x1 and itself.
 
         Returns a `Kernel` whose `nngp` and `ntk` are (n1, n2), per output.  The widths of the
         hidden layers don't matter in the NTK parametrization; in the standard parametrization,
-        where the tangent kernel grows with width, they do: see `Dense`.
+        where the tangent kernel grows with width, they do: see `Dense`.  `hyperparameters`, in
+        the form of the method of that name, replaces the network's own and may be differentiated.
+
+        The layers lose nothing between nearly parallel inputs; what is lost is lost in the Gram
+        matrix of the inputs, whose rounding, ε sqrt(d) or so, changes an angle θ by ε sqrt(d)/θ.
+        `exact` takes differences of the inputs instead, at n1 n2 d further operations; inputs
+        of up to 4 features and pairs closer than 1 - cos θ = ε^(3/8) get them anyway.
 
         Raises TypeError for inputs that are not real, and ValueError for other shapes, for NaN
         or infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer
@@ -58,18 +64,83 @@ class Layer:
         """
         x1 = _inputs("x1", x1)
         x2 = x2 if x2 is None else require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
-        return self.propagate(kernels.input_kernel(x1, x2))
+        if x2 is not None:
+            x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
+        own = self._scales(hyperparameters)
+        exact = bool(exact) or x1.shape[1] <= _FEW_FEATURES
+        large = len(x1) * len(x1 if x2 is None else x2) > _TILE**2
+        if large and self.depth <= _FUSED_DEPTH and not is_traced(x1, x2, *jax.tree.leaves(own)):
+            return _tiled_kernel(self, own, x1, x2, exact)
+        identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
+        start = _input_signal(x1, x1 if x2 is None else x2, exact, identical)
+        return kernels.kernel_of(self.propagate(start, own))
+
+    def kernel_diagonal(self, x, *, hyperparameters=None):
+        """The `Kernel` of each input (n, d) with itself, both parts (n,), in O(n) operations.
+
+        >>> net = Serial(Dense(512, w_std=2**0.5), Dense(1))
+        >>> net.kernel_diagonal(jnp.array([[1.0, 0.0], [2.0, 2.0]])).ntk.round(4).tolist()
+        [2.0, 16.0]
+        """
+        own = self._scales(hyperparameters)
+        signal = self.propagate(kernels.paired_signal(_inputs("x", x)), own)
+        return kernels.kernel_of(signal)
+
+    def hyperparameters(self):
+        """The scales of the layer, a tree of numbers: {"w_std", "b_std"} for Dense.
+
+        >>> net = Serial(Dense(8, w_std=2.0), Dense(1, b_std=0.5))
+        >>> net.hyperparameters()
+        ({'w_std': 2.0, 'b_std': 0.0}, {'w_std': 1.0, 'b_std': 0.5})
+        >>> slope = jax.grad(lambda h: net.kernel(jnp.ones((1, 3)), hyperparameters=h).nngp[0, 0])
+        >>> [float(g) for g in jax.tree.leaves(slope(net.hyperparameters()))]
+        [0.0, 4.0, 1.0, 8.0]
+        """
+        return ()
+
+    def _scales(self, hyperparameters):
+        own = self.hyperparameters()
+        if hyperparameters is None:
+            return own
+        if jax.tree.structure(hyperparameters) != jax.tree.structure(own):
+            raise ValueError(f"hyperparameters must have the form of {own}, got {hyperparameters}")
+        return hyperparameters
+
+    @property
+    def depth(self):
+        """The number of layers that hold no others."""
+        return 1
 
     def width_after(self, features):
         """The width of the output for inputs of width `features`."""
         return features
 
-    def propagate(self, kernel):
-        """The `Kernel` after this layer, from the `Kernel` before it."""
+    def propagate(self, signal, hyperparameters):
+        """The `Signal` after this layer, from the `Signal` before it."""
         raise NotImplementedError
 
     def _init(self, key, features, dtype):
         return ()
+
+
+# Up to this many features, differences of all pairs cost no more than the layers do.
+_FEW_FEATURES = 4
+# Matrices larger than a tile go through the layers tile by tile, in one program, unless there
+# are so many layers that it would be long to compile.  Otherwise equal layers share a program.
+_TILE = 256
+_FUSED_DEPTH = 24
+
+
+@partial(jax.jit, static_argnames=("net", "exact"))
+def _tiled_kernel(net, hyperparameters, x1, x2, exact):
+    def compute(rows1, rows2, identical):
+        start = kernels.input_signal(rows1, rows2, exact, identical)
+        return kernels.kernel_of(net.propagate(start, hyperparameters))
+
+    return kernels.tiled(compute, x1, x2, _TILE)
+
+
+_input_signal = jax.jit(kernels.input_signal, static_argnames="exact")
 
 
 def _inputs(name, x):
@@ -132,16 +203,22 @@ class Dense(Layer):
         z = w_scale * (x @ w)
         return z + b_scale * params["b"] if self.b_std else z
 
+    def hyperparameters(self):
+        return {"w_std": self.w_std, "b_std": self.b_std}
+
     @partial(jax.jit, static_argnums=0)
-    def propagate(self, kernel):
-        w_scale, b_scale = self.scales(kernel.features)
+    def propagate(self, signal, hyperparameters):
+        w_std, b_std = (
+            jnp.asarray(hyperparameters[name], signal.ntk.dtype) for name in ("w_std", "b_std")
+        )
+        standard = self.parametrization == "standard"
         return kernels.through_dense(
-            kernel,
+            signal,
             width=self.width,
-            weight_variance=self.w_std**2,
-            bias_variance=self.b_std**2,
-            weight_gain=w_scale**2 * kernel.features,
-            bias_gain=b_scale**2,
+            weight_variance=w_std**2,
+            bias_variance=b_std**2,
+            weight_gain=signal.features if standard else w_std**2,
+            bias_gain=float(self.b_std > 0) if standard else b_std**2,
         )
 
     def width_after(self, features):
@@ -155,82 +232,6 @@ class Dense(Layer):
         if self.b_std:
             params["b"] = b_std * jax.random.normal(b_key, (self.width,), dtype)
         return params
-
-
-class _Nonlinearity(Layer):
-    """A function of each entry, `fn`, and its dual; the dual is a quadrature unless stated."""
-
-    fn: Callable
-
-    def dual(self, q1, q2, c):
-        return duals.expectation(self.fn, self.fn, q1, q2, c)
-
-    def apply(self, params, x):
-        return self.fn(x)
-
-    # Compiled by layer, not by network: equal layers share one program, however deep the network.
-    @partial(jax.jit, static_argnums=0)
-    def propagate(self, kernel):
-        return kernels.through_dual(kernel, self.dual)
-
-
-@dataclass(frozen=True)
-class Relu(_Nonlinearity):
-    """max(z, 0), with its dual in closed form: `duals.relu`.
-
-    >>> net = Serial(Dense(512, w_std=2**0.5), Relu(), Dense(1))
-    >>> net.kernel(jnp.array([[1.0, 0.0]])).ntk.tolist()   # E[relu(u)²] + E[relu'(u)²]
-    [[1.0]]
-    """
-
-    fn = staticmethod(jax.nn.relu)
-    dual = staticmethod(duals.relu)
-
-
-@dataclass(frozen=True)
-class Erf(_Nonlinearity):
-    """The error function, erf(z) (not erf(z/√2)), with its dual in closed form: `duals.erf`."""
-
-    fn = staticmethod(jax.scipy.special.erf)
-    dual = staticmethod(duals.erf)
-
-
-@dataclass(frozen=True)
-class Sin(_Nonlinearity):
-    """sin(z), with its dual in closed form: `duals.sin`."""
-
-    fn = staticmethod(jnp.sin)
-    dual = staticmethod(duals.sin)
-
-
-@dataclass(frozen=True)
-class Tanh(_Nonlinearity):
-    """tanh(z), whose dual has no closed form: `duals.expectation`."""
-
-    fn = staticmethod(jnp.tanh)
-
-
-@dataclass(frozen=True)
-class Elementwise(_Nonlinearity):
-    """Any function of each entry, written in JAX; its kernel is by quadrature.
-
-    `fn` should be continuous, and smooth but for a kink at zero; see `duals.expectation` for
-    the accuracy.  Two layers are equal when they hold the same function object.
-
-    >>> softplus = Elementwise(jax.nn.softplus, name="softplus")
-    >>> Serial(Dense(8), softplus).kernel(jnp.ones((1, 2))).nngp.round(4).tolist()
-    [[0.9212]]
-    """
-
-    fn: Callable
-    name: str = "elementwise"
-
-    def __post_init__(self):
-        if not callable(self.fn):
-            raise TypeError(f"fn must be a function, got {type(self.fn).__name__}")
-
-    def apply(self, params, x):
-        return require_shape(f"the output of {self.name}", self.fn(x), jnp.shape(x))
 
 
 @dataclass(frozen=True, init=False)
@@ -263,11 +264,22 @@ class _Container(Layer):
             x = layer.apply(layer_params, x)
         return x
 
-    def propagate(self, kernel):
-        return reduce(lambda kernel, layer: layer.propagate(kernel), self.layers, kernel)
+    def hyperparameters(self):
+        return tuple(layer.hyperparameters() for layer in self.layers)
+
+    @property
+    def depth(self):
+        return sum(layer.depth for layer in self.layers)
+
+    def propagate(self, signal, hyperparameters):
+        for layer, scales in zip(self.layers, hyperparameters, strict=True):
+            signal = layer.propagate(signal, scales)
+        return signal
 
     def width_after(self, features):
-        return reduce(lambda width, layer: layer.width_after(width), self.layers, features)
+        for layer in self.layers:
+            features = layer.width_after(features)
+        return features
 
     def _init(self, key, features, dtype):
         params = []
@@ -282,6 +294,7 @@ class _Container(Layer):
 class Serial(_Container):
     """Layers one after the other; its parameters are the tuple of theirs.
 
+    >>> from ntkbook import Erf
     >>> net = Serial(Dense(512, w_std=1.5, b_std=0.05), Erf(), Dense(1, w_std=1.5, b_std=0.05))
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
     >>> params = net.init(jax.random.key(0), x.shape[1:])
@@ -299,8 +312,9 @@ class Residual(_Container):
     Its kernel asks for a branch that ends in a Dense layer, whose independent weights make the
     two summands uncorrelated.
 
+    >>> from ntkbook import Relu
     >>> net = Serial(Dense(64), Residual(Relu(), Dense(64, w_std=0.5)), Dense(1))
-    >>> net.kernel(jnp.ones((1, 3))).nngp.tolist()   # 1 + 0.25 * 1/2
+    >>> net.kernel(jnp.ones((1, 3))).nngp.round(12).tolist()   # 1 + 0.25 * 1/2
     [[1.125]]
     """
 
@@ -308,13 +322,13 @@ class Residual(_Container):
         branch = super().apply(params, x)
         return x + require_shape("the branch of a Residual", branch, jnp.shape(x))
 
-    def propagate(self, kernel):
+    def propagate(self, signal, hyperparameters):
         if not _ends_in_dense(self):
             raise ValueError(
                 f"kernel expects the branch of a Residual to end in a Dense layer, got {self}"
             )
-        self.width_after(kernel.features)
-        return kernels.add_branch(kernel, super().propagate(kernel))
+        self.width_after(signal.features)
+        return kernels.add_branch(signal, super().propagate(signal, hyperparameters))
 
     def width_after(self, features):
         width = super().width_after(features)

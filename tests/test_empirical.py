@@ -8,6 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from ntkbook import empirical
+from ntkbook.activations import Elementwise, Erf, Relu, Tanh
 from ntkbook.empirical import (
     count_parameters,
     empirical_ntk,
@@ -16,7 +17,7 @@ from ntkbook.empirical import (
     tangent_features,
     taylor,
 )
-from ntkbook.layers import Dense, Elementwise, Erf, Relu, Residual, Serial, Tanh
+from ntkbook.layers import Dense, Residual, Serial
 
 METHODS = ["contraction", "products", "factorised"]
 

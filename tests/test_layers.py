@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ntkbook.activations import Elementwise, Erf, Relu, Sin, Tanh
 from ntkbook.empirical import empirical_ntk
-from ntkbook.layers import Dense, Elementwise, Erf, Relu, Residual, Serial, Sin, Tanh
+from ntkbook.layers import Dense, Residual, Serial
 
 
 def three_layers(parametrization="ntk", nonlinearity=None, width=16):

@@ -1,0 +1,252 @@
+"""Gaussian pairs, and what an elementwise nonlinearity does to them.
+
+For a centred Gaussian pair (u, v) with variances q1, q2 and covariance c, the dual of φ is
+
+    T(q1, q2, c) = E[φ(u) φ(v)],
+
+and by Price's theorem its slope in c is E[φ'(u) φ'(v)], the factor by which the layer passes
+the tangent kernel on.  One formula per activation is therefore enough, and it is written once:
+with `jnp` it computes, with `sympy` (`Dual.expression`) it is the expression that the book proves.
+
+A recursion through many layers needs more than c.  Where two inputs are nearly parallel, q - c
+keeps only the rounding of both, so a `Pair` also carries the cosine ρ = c/sqrt(q1 q2) together
+with 1 - |ρ|, and a dual gives 1 - |ρ| of the next layer by a formula of its own (`gap`), in
+which nothing cancels.  The closed forms are in `duals`, any other activation in `quadrature`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Pair(NamedTuple):
+    """Two centred Gaussians: variances, covariance, and their angle θ in well-kept form.
+
+    Any shapes that broadcast.  `norm` is sqrt(q1 q2), `cosine` c/norm (one where norm is zero),
+    `gap` 1 - |cosine|, `det` the determinant q1 q2 sin² θ; the last two without cancellation.
+    """
+
+    q1: Any
+    q2: Any
+    c: Any
+    norm: Any
+    cosine: Any
+    gap: Any
+    det: Any
+
+    @property
+    def sine2(self):
+        return self.gap * (2 - self.gap)
+
+
+def pair(q1, q2, cosine, gap):
+    """The `Pair` with variances q1 and q2 at the angle of this cosine and gap."""
+    norm = once(safe_sqrt(q1)) * once(safe_sqrt(q2))
+    return Pair(q1, q2, norm * cosine, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
+
+
+def pair_from_covariance(q1, q2, c):
+    """The `Pair` of a covariance in floating point, whose angle is known up to rounding.
+
+    Rounding alone would set parallel inputs some 1e-8 apart, so that inputs whose cosine is ±1
+    within eight units of rounding count as parallel.
+    """
+    norm = safe_sqrt(q1) * safe_sqrt(q2)
+    rounding = 8 * jnp.finfo(jnp.result_type(norm, c)).eps
+    parallel = norm - jnp.abs(c) <= rounding * norm
+    safe = jnp.where(parallel, 1, norm)
+    cosine = jnp.where(parallel, jnp.where(c < 0, -1, 1), c / safe)
+    gap = jnp.where(parallel, 0, (norm - jnp.abs(c)) / safe)
+    return Pair(q1, q2, c, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
+
+
+def same(q):
+    """The `Pair` of an input of variance q with itself."""
+    return Pair(q, q, q, q, jnp.ones_like(q), jnp.zeros_like(q), jnp.zeros_like(q))
+
+
+@dataclass(frozen=True)
+class Dual:
+    """The dual of one activation.  Called with q1, q2, c it gives E[φ(u) φ(v)].
+
+    q1, q2 >= 0 and |c| <= sqrt(q1 q2) are arrays that broadcast; their dtype is kept, and all
+    derivatives are finite, also where the inputs are parallel, antipodal, equal or zero.
+    `formula(pair, m)` is the dual in terms of a `Pair` and the module m that holds sqrt, exp,
+    atan and pi.  `gap(pair)` is 1 - |ρ| after the layer; without it the difference is taken.
+    `derivative` is the dual of φ' where the formula cannot be differentiated accurately;
+    elsewhere the slope is the derivative of the formula.
+    """
+
+    formula: Callable
+    gap: Callable | None = None
+    derivative: "Dual | None" = None
+
+    def __call__(self, q1, q2, c):
+        q1, q2, c = _floats(q1, q2, c)
+        return self.formula(pair_from_covariance(q1, q2, c), jnp)
+
+    def expression(self, q1, q2, c):
+        """The same formula in sympy, for symbols q1, q2 (positive) and c."""
+        import sympy as sp
+
+        norm = sp.sqrt(q1) * sp.sqrt(q2)
+        return self.formula(Pair(q1, q2, c, norm, c / norm, 1 - c / norm, q1 * q2 - c**2), sp)
+
+    def value_and_slope(self, pair):
+        """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for a `Pair`."""
+        if self.derivative:
+            return self.formula(pair, jnp), self.derivative.formula(pair, jnp)
+        rate = Pair(*(jnp.zeros_like(part) for part in pair))
+        # What depends on the angle alone is held: see `duals.abrelu`.
+        rate = rate._replace(c=jnp.ones_like(pair.c), det=-2 * pair.c)
+        return jax.jvp(lambda pair: self.formula(pair, jnp), (pair,), (rate,))
+
+    def cosine_and_gap(self, pair, value):
+        """ρ and 1 - |ρ| after the layer, `value` being E[φ(u) φ(v)]."""
+        inverse = _inverse_root(self.diagonal(pair.q1)) * _inverse_root(self.diagonal(pair.q2))
+        cosine = jnp.where(inverse > 0, value * inverse, 1)
+        gap = self.gap(pair) if self.gap else 1 - jnp.abs(cosine)
+        gap = jnp.where(inverse > 0, jnp.clip(gap, 0, 1), 0)
+        return cosine_with_gap(cosine, gap), gap
+
+    def diagonal(self, q):
+        """E[φ(u)²] for a variance q, kept apart so that it is computed once per input."""
+        return once(self.formula(same(q), jnp))
+
+
+def value_and_slope(dual, q1, q2, c):
+    """The pair E[φ(u) φ(v)] and E[φ'(u) φ'(v)], the latter as the derivative of `dual` in c.
+
+    Price's theorem (Price 1958): ∂/∂c E[φ(u) φ(v)] = E[φ'(u) φ'(v)].
+
+    >>> from ntkbook import duals
+    >>> value, slope = value_and_slope(duals.relu, 2.0, 2.0, jnp.array([2.0, 0.0, -2.0]))
+    >>> slope.round(3).tolist()
+    [0.5, 0.25, 0.0]
+    """
+    return dual.value_and_slope(pair_from_covariance(*_floats(q1, q2, c)))
+
+
+def _floats(*arrays):
+    dtype = jnp.result_type(float) if all(isinstance(a, (int, float)) for a in arrays) else None
+    return jnp.broadcast_arrays(*(jnp.asarray(a, dtype) for a in arrays))
+
+
+def once(x):
+    """x itself, stored: otherwise XLA may compute it anew for each array that depends on it.
+
+    XLA repeats what it takes to be cheap, also a long chain of sums and products, and drops
+    optimization barriers on a CPU; a division by something unknown is dear enough to be kept.
+    """
+    return x / jnp.where(x == x, 1, jnp.nan)
+
+
+def cosine_with_gap(cosine, gap):
+    """The cosine, from the gap where that is small, so that chaos has no rounding to enlarge."""
+    return once(jnp.where(gap < 0.5, jnp.where(cosine < 0, gap - 1, 1 - gap), cosine))
+
+
+def safe_sqrt(q):
+    """sqrt, with the derivative at zero taken as zero."""
+    positive = q > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1)), 0)
+
+
+def horner(coefficients, x):
+    """The polynomial with these coefficients, ascending; whole ones stay exact in sympy."""
+    total = 0 * x
+    for a in reversed(coefficients):
+        total = total * x + (int(a) if a == int(a) else float(a))
+    return total
+
+
+def _atan_quotient(degree):
+    """Chebyshev coefficients of (t/atan(t) - 1)/t² in 2t² - 1, for t from 0 to 1."""
+    square = (np.cos(np.pi * (np.arange(4 * degree) + 0.5) / (4 * degree)) + 1) / 2
+    t = np.sqrt(square)
+    fit = np.polynomial.chebyshev.chebfit(2 * square - 1, (t / np.arctan(t) - 1) / square, degree)
+    return np.polynomial.chebyshev.cheb2poly(fit)
+
+
+_ATAN = {np.dtype(np.float64): _atan_quotient(18), np.dtype(np.float32): _atan_quotient(8)}
+
+
+@jax.custom_jvp
+def atan(t):
+    """atan t for |t| <= 1, to a unit of rounding, several times faster than XLA's on a CPU.
+
+    It ends in a division, which XLA computes once, where it would repeat a polynomial in each
+    array that depends on it.
+    """
+    coefficients = _ATAN.get(t.dtype)
+    if coefficients is None:
+        return jnp.atan(t)
+    square = t * t
+    quotient = horner(coefficients, 2 * square - 1)
+    return t / (1 + square * quotient)
+
+
+atan.defjvps(lambda rate, _, t: rate / (1 + t * t))
+
+
+def angle(opposite, adjacent, hypotenuse, m):
+    """atan(opposite/adjacent) in a right triangle, adjacent >= 0."""
+    if m is not jnp:
+        return m.atan(opposite / adjacent)
+    return 2 * atan(opposite / (hypotenuse + adjacent))
+
+
+def acute_angle(pair):
+    """The angle between the two lines, in [0, π/2], and its sine."""
+    sine = safe_sqrt(pair.sine2)
+    return 2 * atan(sine / (2 - pair.gap)), sine
+
+
+def supplement(pair, m=jnp):
+    """π - θ, the angle that the two half-planes u > 0 and v > 0 share."""
+    if m is not jnp:
+        return m.pi - m.acos(pair.cosine)
+    acute, _ = acute_angle(pair)
+    return jnp.where(pair.cosine < 0, acute, jnp.pi - acute)
+
+
+def sine(pair, m):
+    """sin θ."""
+    return safe_sqrt(pair.sine2) if m is jnp else m.sqrt(1 - pair.cosine**2)
+
+
+def excess_angle(acute, sine, gap):
+    """sin α - α cos α, of order α³, for an acute α with cos α = 1 - gap."""
+    x = acute * acute
+    series = [(-1) ** k * (2 * k + 2) / math.factorial(2 * k + 3) for k in range(6)]
+    small = acute * x * horner(series, x)
+    return jnp.where(acute < 0.3, small, sine - acute * (1 - gap))
+
+
+def half_distance(pair):
+    """E(u - v)²/2 for acute angles, E(u + v)²/2 for obtuse ones."""
+    radial = once(safe_sqrt(pair.q1)) - once(safe_sqrt(pair.q2))
+    return radial * radial / 2 + pair.norm * pair.gap
+
+
+def signed_half_distance(pair):
+    """E(u - v)²/2 at any angle."""
+    near = half_distance(pair)
+    return jnp.where(pair.cosine < 0, pair.q1 + pair.q2 - near, near)
+
+
+def relative_gap(half_distance, q1, q2):
+    """1 - |ρ| from half the mean squared distance, q1 and q2 being the two variances."""
+    radial = once(safe_sqrt(q1)) - once(safe_sqrt(q2))
+    return (half_distance - radial * radial / 2) * (_inverse_root(q1) * _inverse_root(q2))
+
+
+def _inverse_root(q):
+    """1/sqrt(q), and zero for zero."""
+    root = safe_sqrt(q)
+    return once(jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0))
