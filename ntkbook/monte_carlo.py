@@ -51,11 +51,8 @@ def monte_carlo_kernel(net, key, x1, x2=None, samples=1024, *, batch_size=64):
     """
     x1 = require_finite("x1", as_floating("x1", x1))
     x2 = None if x2 is None else require_finite("x2", as_floating("x2", x2))
-    if isinstance(net, Layer):
-        init, apply, dtype = net.init, net.apply, (x1.dtype,)
-    elif isinstance(net, tuple) and len(net) == 2 and all(map(callable, net)):
-        (init, apply), dtype = net, ()
-    else:
+    own = isinstance(net, Layer)
+    if not own and not (isinstance(net, tuple) and len(net) == 2 and all(map(callable, net))):
         raise TypeError(
             f"net must be a network of this package or functions (init, apply), got {net!r}"
         )
@@ -63,6 +60,8 @@ def monte_carlo_kernel(net, key, x1, x2=None, samples=1024, *, batch_size=64):
         require_count("samples", samples, 2),
         require_count("batch_size", batch_size),
     )
+    init, apply = (net.init, net.apply) if own else net
+    dtype = (x1.dtype,) if own else ()
     mean, error = _estimate(init, apply, dtype, samples, min(batch_size, samples), key, x1, x2)
     require_finite("the kernels", jnp.stack([mean.nngp, mean.ntk]))
     return KernelEstimate(mean, error, samples)
