@@ -43,7 +43,9 @@ from ntkbook.figures import COLORS, Figure, figure
 from ntkbook.kernels import Kernel
 from ntkbook.layers import Dense, Residual, Serial
 from ntkbook.losses import huber, logistic, mse, softmax_cross_entropy
+from ntkbook.monte_carlo import KernelEstimate, monte_carlo_kernel
 from ntkbook.ode import flow_ode
+from ntkbook.regression import Regression, regression
 from ntkbook.settings import Settings, setup
 from ntkbook.spectra import (
     Modes,
@@ -75,11 +77,13 @@ __all__ = [
     "GradientDescent",
     "GradientFlow",
     "Kernel",
+    "KernelEstimate",
     "LeakyRelu",
     "Modes",
     "Polynomial",
     "Rbf",
     "RectifiedPower",
+    "Regression",
     "Relu",
     "Residual",
     "Run",
@@ -108,9 +112,11 @@ __all__ = [
     "logistic",
     "max_learning_rate",
     "modes",
+    "monte_carlo_kernel",
     "mse",
     "ntk_vector_product",
     "quadrature",
+    "regression",
     "report",
     "setup",
     "softmax_cross_entropy",

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import ClassVar
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from ntkbook._validate import (
     require_shape,
 )
 from ntkbook.layers import Layer
-from ntkbook.pairs import Dual
 from ntkbook.quadrature import hermite_series, quadrature
 
 
@@ -24,7 +23,10 @@ class Nonlinearity(Layer):
     """A function of each entry, `fn`, and its `dual`."""
 
     fn: Callable
-    dual: Dual
+
+    @property
+    def dual(self) -> Any:
+        raise NotImplementedError
 
     def apply(self, params, x):
         return self.fn(x)
@@ -46,7 +48,7 @@ class Relu(Nonlinearity):
     """
 
     fn = staticmethod(jax.nn.relu)
-    dual: ClassVar = duals.relu
+    dual = duals.relu
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class LeakyRelu(Nonlinearity):
     def fn(self, z):
         return jnp.where(z > 0, z, self.negative_slope * z)
 
-    @cached_property
+    @property
     def dual(self):
         return duals.abrelu(self.negative_slope, 1.0)
 
@@ -72,7 +74,7 @@ class Abs(Nonlinearity):
     """The absolute value: `duals.abrelu`."""
 
     fn = staticmethod(jnp.abs)
-    dual: ClassVar = duals.abrelu(-1, 1)
+    dual = duals.abrelu(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class RectifiedPower(Nonlinearity):
     def fn(self, z):
         return jnp.where(z > 0, z**self.order, 0)
 
-    @cached_property
+    @property
     def dual(self):
         return duals.rectified_power(self.order)
 
@@ -97,7 +99,7 @@ class Erf(Nonlinearity):
     """The error function, erf(z) (not erf(z/√2)): `duals.erf`."""
 
     fn = staticmethod(jax.scipy.special.erf)
-    dual: ClassVar = duals.erf
+    dual = duals.erf
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Sin(Nonlinearity):
     """sin(z): `duals.sin`."""
 
     fn = staticmethod(jnp.sin)
-    dual: ClassVar = duals.sin
+    dual = duals.sin
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Cos(Nonlinearity):
     """cos(z): `duals.cos`."""
 
     fn = staticmethod(jnp.cos)
-    dual: ClassVar = duals.cos
+    dual = duals.cos
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Rbf(Nonlinearity):
     def fn(self, z):
         return 2**0.5 * jnp.sin((2 * self.gamma) ** 0.5 * z + jnp.pi / 4)
 
-    @cached_property
+    @property
     def dual(self):
         return duals.rbf(self.gamma)
 
@@ -138,7 +140,7 @@ class Exp(Nonlinearity):
     """exp(z): `duals.exp`."""
 
     fn = staticmethod(jnp.exp)
-    dual: ClassVar = duals.exp
+    dual = duals.exp
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Gaussian(Nonlinearity):
     def fn(self, z):
         return jnp.exp(-self.b * z * z)
 
-    @cached_property
+    @property
     def dual(self):
         return duals.gaussian(self.b)
 
@@ -163,7 +165,7 @@ class Gelu(Nonlinearity):
     """z Φ(z), Φ the normal distribution function (the exact one, not by tanh): `duals.gelu`."""
 
     fn = staticmethod(partial(jax.nn.gelu, approximate=False))
-    dual: ClassVar = duals.gelu
+    dual = duals.gelu
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Polynomial(Nonlinearity):
     def fn(self, z):
         return jnp.polyval(jnp.array(self.coefficients[::-1], z.dtype), z)
 
-    @cached_property
+    @property
     def dual(self):
         return duals.polynomial(self.coefficients)
 
@@ -195,7 +197,7 @@ class Tanh(Nonlinearity):
     """tanh(z), whose dual has no closed form: `quadrature.quadrature`."""
 
     fn = staticmethod(jnp.tanh)
-    dual: ClassVar = quadrature(jnp.tanh)
+    dual = quadrature(jnp.tanh)
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,6 @@ class Elementwise(Nonlinearity):
     def apply(self, params, x):
         return require_shape(f"the output of {self.name}", self.fn(x), jnp.shape(x))
 
-    @cached_property
+    @property
     def dual(self):
         return hermite_series(self.fn, self.degree) if self.degree else quadrature(self.fn)

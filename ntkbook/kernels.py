@@ -210,8 +210,8 @@ def tiled(compute, x1, x2, size):
     def starts(n, step):
         return [min(k, n - step) for k in range(0, n, step)]
 
-    corners = [(i, j) for i in starts(n1, rows) for j in starts(n2, columns)]
-    corners = jnp.array([c for c in corners if not symmetric or c[0] <= c[1]])
+    grid = ((i, j) for i in starts(n1, rows) for j in starts(n2, columns))
+    corners = jnp.array([(i, j) for i, j in grid if not symmetric or i <= j])
 
     def add_tile(index, kernel):
         i, j = corners[index]

@@ -102,7 +102,8 @@ class Layer:
         own = self.hyperparameters()
         if hyperparameters is None:
             return own
-        if jax.tree.structure(hyperparameters) != jax.tree.structure(own):
+        forms: list = [jax.tree.structure(tree) for tree in (hyperparameters, own)]
+        if forms[0] != forms[1]:
             raise ValueError(f"hyperparameters must have the form of {own}, got {hyperparameters}")
         return hyperparameters
 

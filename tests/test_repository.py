@@ -146,6 +146,7 @@ def lines_of_code(text: str) -> int:
 def test_the_package_stays_small():
     texts = {name(p): p.read_text("utf-8") for p in files(".py") if p.parent.name == "ntkbook"}
     assert max(len(text.splitlines()) for text in texts.values()) <= 400
+    texts.pop("ntkbook/__init__.py")  # a list of names
     assert sum(map(lines_of_code, texts.values())) < 3000
 
 
