@@ -6,6 +6,7 @@ def setup(app):
         "offline_assets",
         "notebook_outputs",
         "claims",
+        "benchmarks",
         "run_times",
         "docstrings",
         "page_meta",

@@ -1,0 +1,118 @@
+"""Time ntkbook beside its peers and record the result for the book's page on speed.
+
+    python tests/benchmarks/compare.py PEERS [--rounds 3]
+
+Run it on an idle machine with the book's own Python.  PEERS is a folder in which each peer gets an
+environment of its own on the first run (their requirements contradict the book's and are never
+among them).  The libraries run in turn, in fresh processes, several rounds; a ratio is the median
+over rounds of the ratios within one round, so that a machine that slows down slows down all.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PEERS = {
+    "neural-tangents 0.6.5, jax 0.4.25": [
+        ["neural-tangents==0.6.5", "jax==0.4.25", "jaxlib==0.4.25", "numpy<2", "scipy<1.13"]
+    ],
+    "neural-tangents 0.6.5, jax 0.10.2": [
+        ["--no-deps", "neural-tangents==0.6.5"],
+        ["jax==0.10.2", "jaxlib==0.10.2", "frozendict"],
+    ],
+    "scikit-ntk 1.2.1": [["scikit-ntk==1.2.1", "jax==0.10.2", "jaxlib==0.10.2"]],
+}
+CASES = [(case, dtype) for case in ("relu", "erf") for dtype in ("float64", "float32")]
+CASES += [("empirical-1", "float64"), ("empirical-10", "float64")]
+
+
+def environment(folder, name):
+    """The Python of a peer's environment, made when it is missing."""
+    place = folder / name.replace(" ", "-").replace(",", "")
+    python = place / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", place], check=True)
+        for step in PEERS[name]:
+            subprocess.run([python, "-m", "pip", "install", "-q", *step], check=True)
+    return python
+
+
+def takes_part(name, case, dtype):
+    if name.startswith("scikit-ntk"):
+        return (case, dtype) == ("relu", "float64")
+    return not (case.startswith("empirical") and name.endswith("jax 0.10.2"))
+
+
+def run(python, library, case, dtype):
+    command = [python, HERE / "worker.py", library, case, dtype]
+    settings = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    result = subprocess.run(command, env=settings, check=True, capture_output=True, text=True)
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def combine(rounds):
+    """Medians over rounds of the numbers of each size."""
+    rows = []
+    for same in zip(*rounds, strict=True):
+        row = {"n": same[0]["n"], "jax": same[0]["jax"]}
+        for key in ("first", "wall", "processor", "peak_kib"):
+            row[key] = statistics.median(part[key] for part in same)
+        rows.append(row)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peers", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    pythons = {"ntkbook": Path(sys.executable), "floor": Path(sys.executable)}
+    pythons |= {name: environment(options.peers, name) for name in PEERS}
+    results = []
+    for case, dtype in CASES:
+        names = [name for name in pythons if name in ("ntkbook", "floor")]
+        names += [name for name in PEERS if takes_part(name, case, dtype)]
+        rounds = {name: [] for name in names}
+        for _ in range(options.rounds):
+            for name in names:
+                library = name.split(" ")[0]
+                rounds[name].append(run(pythons[name], library, case, dtype))
+        print(case, dtype, flush=True)
+        for name in names:
+            pairs = list(zip(rounds["ntkbook"], rounds[name], strict=True))
+            ratios = [
+                statistics.median(theirs[i]["wall"] / ours[i]["wall"] for ours, theirs in pairs)
+                for i in range(len(pairs[0][0]))
+            ]
+            entry = {"case": case, "dtype": dtype, "library": name, "rows": combine(rounds[name])}
+            results.append(entry | {"ratios": ratios})
+            print("  ", name, [round(ratio, 2) for ratio in ratios], flush=True)
+    record = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {processor_name()}",
+        "python": platform.python_version(),
+        "ntkbook": importlib.metadata.version("ntkbook"),
+        "rounds": options.rounds,
+        "results": results,
+    }
+    (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def processor_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
+
+
+if __name__ == "__main__":
+    main()
