@@ -30,7 +30,7 @@ def setting(record):
 
 def tables(record):
     """MyST: one table for each case and precision, a row per library, a column per size."""
-    groups = {}
+    groups: dict[tuple[str, str], list] = {}
     for entry in record["results"]:
         groups.setdefault((entry["case"], entry["dtype"]), []).append(entry)
     lines = []
