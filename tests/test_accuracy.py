@@ -8,6 +8,7 @@ import pytest
 import sympy as sp
 
 import ntkbook as ntk
+from ntkbook.pairs import pair as gaussian_pair
 
 DIGITS = 50
 DEPTHS = (1, 3, 50)
@@ -182,6 +183,52 @@ def test_the_expression_that_is_proved_is_the_one_that_computes(name):
         got = ntk.duals.value_and_slope(dual, *point)
         exact = [float(part.subs(at).evalf(30)) for part in (expression, slope)]
         np.testing.assert_allclose(got, exact, rtol=1e-13)
+
+
+def exp(q1, q2, c):
+    return (mp.exp((q1 + q2) / 2 + c),) * 2
+
+
+# The table in the docstring of `duals`: errors of value, slope and angle.
+TABLE = {
+    "relu": (FORMULAS["relu"], relu_like(0, 1), 1e-15, 1e-15, 5e-16),
+    "leaky": (FORMULAS["leaky"], relu_like(0.25, 1), 1e-15, 1e-15, 5e-16),
+    "square": (FORMULAS["square"], square_relu, 1e-15, 1e-15, 5e-16),
+    "erf": (FORMULAS["erf"], erf, 2e-15, 2e-15, 1e-13),
+    "sin": (FORMULAS["sin"], sin, 4e-14, 4e-14, 2e-12),
+    "cos": (FORMULAS["cos"], cos, 4e-14, 4e-14, 2e-12),
+    "rbf": (FORMULAS["rbf"], rbf(mp.mpf(0.3)), 4e-14, 4e-14, 5e-16),
+    "exp": (FORMULAS["exp"], exp, 2e-15, 2e-15, 5e-16),
+    "gaussian": (FORMULAS["gaussian"], gaussian(mp.mpf(0.5)), 2e-15, 2e-15, 5e-16),
+    "gelu": (FORMULAS["gelu"], gelu, 2e-15, 2e-15, 1e-13),
+    "cubic": (ntk.duals.polynomial((0, 1, 0, -0.1)), cubic, 3e-15, 3e-15, 1e-12),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_errors_are_those_of_the_table(name):
+    dual, truth, *bounds = TABLE[name]
+    rng = np.random.default_rng(0)
+    q1, other = 10 ** rng.uniform(-3, 2 if name != "exp" else 0.4, (2, 200))
+    q2 = np.where(rng.random(200) < 0.5, q1, other)
+    gap = np.where(rng.random(200) < 0.5, 10 ** rng.uniform(-16, 0, 200), rng.random(200))
+    cosine = np.where(rng.random(200) < 0.3, gap - 1, 1 - gap)
+    pair = gaussian_pair(*map(jnp.asarray, (q1, q2, cosine, gap)))
+    value, slope = dual.value_and_slope(pair)
+    _, new_gap = dual.cosine_and_gap(pair, value)
+    with mp.workdps(DIGITS):
+        for i in range(200):
+            a, b, g = (mp.mpf(float(v)) for v in (q1[i], q2[i], gap[i]))
+            exact = truth(a, b, mp.sign(cosine[i]) * (1 - g) * mp.sqrt(a * b))
+            first, second = truth(a, a, a), truth(b, b, b)
+            norms = [mp.sqrt(abs(x * y)) for x, y in zip(first, second, strict=True)]
+            angle = mp.sqrt(2 * max(1 - abs(exact[0]) / norms[0], 0))
+            errors = (
+                abs(mp.mpf(float(value[i])) - exact[0]) / norms[0],
+                abs(mp.mpf(float(slope[i])) - exact[1]) / max(norms[1], abs(exact[1])),
+                abs(mp.sqrt(2 * mp.mpf(float(new_gap[i]))) - angle),
+            )
+            assert all(e < bound for e, bound in zip(errors, bounds, strict=True)), (i, errors)
 
 
 def special_inputs(dtype):
