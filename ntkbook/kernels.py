@@ -218,7 +218,7 @@ def tiled(compute, x1, x2, size):
         part1 = jax.lax.dynamic_slice_in_dim(x1, i, rows)
         part2 = jax.lax.dynamic_slice_in_dim(x2, j, columns)
         row, column = i + jnp.arange(rows)[:, None], j + jnp.arange(columns)
-        tile = compute(part1, part2, symmetric & (row == column))
+        tile = jax.tree.map(once, compute(part1, part2, symmetric & (row == column)))
         write = jax.lax.dynamic_update_slice
         if symmetric:
             lower = (i == j) & (row > column)

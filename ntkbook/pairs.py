@@ -111,7 +111,7 @@ class Dual:
         inverse = _inverse_root(self.diagonal(pair.q1)) * _inverse_root(self.diagonal(pair.q2))
         cosine = jnp.where(inverse > 0, value * inverse, 1)
         gap = self.gap(pair) if self.gap else 1 - jnp.abs(cosine)
-        gap = jnp.where(inverse > 0, jnp.clip(gap, 0, 1), 0)
+        gap = once(jnp.where(inverse > 0, jnp.clip(gap, 0, 1), 0))
         return cosine_with_gap(cosine, gap), gap
 
     def diagonal(self, q):
@@ -159,9 +159,9 @@ def safe_sqrt(q):
 
 def horner(coefficients, x):
     """The polynomial with these coefficients, ascending; whole ones stay exact in sympy."""
-    total = 0 * x
-    for a in reversed(coefficients):
-        total = total * x + (int(a) if a == int(a) else float(a))
+    *lower, total = [int(a) if a == int(a) else float(a) for a in coefficients]
+    for a in reversed(lower):
+        total = total * x + a
     return total
 
 

@@ -93,8 +93,11 @@ def empirical(library, outputs):
         init, apply, _ = nt.stax.serial(*(dense, nt.stax.Relu()) * 3, last)
         _, params = init(jax.random.PRNGKey(0), (1, 64))
         structured = nt.NtkImplementation.STRUCTURED_DERIVATIVES
-        kernel = nt.empirical_ntk_fn(apply, trace_axes=(-1,), implementation=structured)
-        return jax.jit(lambda x: kernel(x, None, params) * outputs)
+        kernel = nt.empirical_ntk_fn(
+            apply, trace_axes=(-1,), vmap_axes=0, implementation=structured
+        )
+        compiled = jax.jit(lambda x, params: kernel(x, None, params) * outputs)
+        return lambda x: compiled(x, params)
 
     def grams(x):
         widths = 64, 512, 512, 512
@@ -105,7 +108,7 @@ def empirical(library, outputs):
     return jax.jit(grams)
 
 
-def measure(function, x, seconds=2.0):
+def measure(function, x, seconds=1.0):
     """Median wall and processor time of a call, after one that compiles."""
     import jax
 
@@ -116,7 +119,7 @@ def measure(function, x, seconds=2.0):
 
     compiled = call()[0]
     begun, runs = time.perf_counter(), []
-    while len(runs) < 5 or (time.perf_counter() - begun < seconds and len(runs) < 50):
+    while len(runs) < 3 or (time.perf_counter() - begun < seconds and len(runs) < 50):
         runs.append(call())
     wall, processor = map(statistics.median, zip(*runs, strict=True))
     return {"first": compiled, "wall": wall, "processor": processor}
