@@ -6,18 +6,21 @@ the slope, and the accurate 1 - |ρ| of the pair after the layer (see `pairs`).
 Errors in float64 for variances from 1e-3 to 100 and any angle, held by the tests against 50
 digits: value and slope relative to their diagonals, then the angle after the layer in radians.
 
-| dual | value | slope | angle |
-|---|---|---|---|
-| `abrelu`, `rectified_power` | 1e-15 | 1e-15 | 5e-16 |
-| `erf` | 2e-15 | 2e-15 | 1e-13 |
-| `sin`, `cos` | 4e-14 | 4e-14 | 2e-12 |
-| `rbf` | 4e-14 | 4e-14 | 5e-16 |
-| `exp`, `gaussian` | 2e-15 | 2e-15 | 5e-16 |
-| `gelu` | 2e-15 | 2e-15 | 1e-13 |
-| `polynomial` (z - z³/10) | 3e-15 | 3e-15 | 1e-12 |
+================================  =====  =====  =====
+dual                              value  slope  angle
+================================  =====  =====  =====
+`abrelu`, `rectified_power`       1e-15  1e-15  5e-16
+`erf`                             2e-15  2e-15  1e-13
+`sin`, `cos`                      4e-14  4e-14  2e-12
+`rbf`                             4e-14  4e-14  5e-16
+`exp`, `gaussian`                 2e-15  2e-15  5e-16
+`gelu`                            2e-15  2e-15  1e-13
+`polynomial` (for z - z³/10)      3e-15  3e-15  1e-12
+================================  =====  =====  =====
 
-In `sin`, `cos` and `rbf` the error grows with the variance, as the rounding of an exponent; below 4
-it is 2e-15.  The angle suffers only where two inputs of different lengths are nearly parallel.
+`sin` and `cos` lose digits to the difference of two exponentials at small variances, and like `rbf`
+to the rounding of an exponent at large ones.  The angle suffers only where two inputs of different
+lengths are nearly parallel.
 """
 
 import math
