@@ -24,7 +24,7 @@ def setting(record):
     """One sentence on where and when the times were taken."""
     return (
         f"Recorded on {record['date']} on {record['machine']}, with Python {record['python']} and "
-        f"ntkbook {record['ntkbook']}; medians over {record['rounds']} rounds of fresh processes."
+        f"ntkbook {record['ntkbook']}; rounds of fresh processes: {record['rounds']}."
     )
 
 
