@@ -69,7 +69,7 @@ def input_signal(x1, x2, exact=False, identical=False):
     """The `Signal` x1 · x2 / d of raw inputs (n1, d) and (n2, d): fixed features, no tangent.
 
     The Gram matrix gives 1 - |ρ| of nearly parallel inputs up to its own rounding, some sqrt(d)
-    units; differences of normalised inputs give the angle to a few units, for n1 n2 d operations
+    units; differences of the inputs give the angle to a few units, for n1 n2 d operations
     outside the matrix product.  With `exact` they are always taken, otherwise when a pair is
     closer than eps^(3/8), which is 1.4e-6 in float64 and 2.5e-3 in float32.  `identical`, a mask,
     marks pairs that are known to be one input.

@@ -7,6 +7,8 @@ def setup(app):
         "notebook_outputs",
         "claims",
         "benchmarks",
+        "quiz",
+        "course_page",
         "run_times",
         "docstrings",
         "page_meta",

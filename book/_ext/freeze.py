@@ -128,11 +128,14 @@ def _find(root: Path, name: str) -> Path:
 
 
 def _notebooks_below(folder: Path) -> list[Path]:
-    """All notebooks except those in hidden folders and in those that tools make."""
+    """All chapters: not what is in hidden folders, made by tools, or part of an assignment."""
     return [
         path
         for path in folder.rglob("*.ipynb")
-        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+        if not any(
+            part.startswith((".", "_")) or part == "assignments"  # course.py validates those
+            for part in path.relative_to(folder).parts
+        )
     ]
 
 
