@@ -5,7 +5,6 @@ package needs no scikit-learn.  All of it computes in float64, whatever JAX's se
 NumPy arrays.  Inputs are taken as they are: scale them first, as for any kernel of x·x'/d.
 """
 
-from copy import deepcopy
 from functools import partial
 
 import jax
@@ -129,7 +128,7 @@ class NetworkKernel(Kernel):
         """The network and its scales (b_std, w_std), checked; its own scales are not used."""
         require_count("depth", self.depth, 0)
         require_choice("kind", self.kind, ("ntk", "nngp"))
-        layer = deepcopy(self.activation)  # a layer in use keeps functions that don't pickle
+        layer = self.activation
         if not isinstance(layer, Layer):
             layer = ACTIVATIONS[require_choice("activation", layer, tuple(ACTIVATIONS))]
         scales = require_nonnegative("b_std", self.b_std), require_positive("w_std", self.w_std)

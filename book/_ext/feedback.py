@@ -96,7 +96,7 @@ def written_table(
     for one in graded:
         for mark in one.marks:
             if mark.written:
-                readings.setdefault((one.student, mark.name), Reading(mark.points))
+                readings.setdefault((one.student, mark.name), Reading(None))
     points = {cell.name: cell.points for cell in assignment.written}
     rows = [
         (student, name, points[name], _number(reading.mark), reading.comment)
