@@ -8,6 +8,7 @@ import pytest
 import sympy as sp
 
 import ntkbook as ntk
+from ntkbook.pairs import atan
 from ntkbook.pairs import pair as gaussian_pair
 
 DIGITS = 50
@@ -326,3 +327,16 @@ def test_each_activation_is_the_function_of_its_dual(activation):
     for part, fn in zip(got, (activation.fn, slope), strict=True):
         samples = np.asarray(fn(jnp.asarray(u)) * fn(jnp.asarray(v)))
         assert abs(samples.mean() - part) < 4.5 * samples.std() / np.sqrt(samples.size)
+
+
+@pytest.mark.parametrize(("dtype", "units"), [("float64", 3), ("float32", 1.5)])
+def test_arctangent_is_good_to_a_few_units(dtype, units):
+    random = np.random.default_rng(0)
+    t = np.concatenate([random.uniform(-1, 1, 2000), 10 ** random.uniform(-12, 0, 500), [-1, 0, 1]])
+    t = t.astype(dtype)
+    values = np.asarray(atan(jnp.asarray(t)))
+    assert values.dtype == dtype
+    exact = [mp.atan(mp.mpf(float(a))) for a in t]
+    unit = np.spacing(np.abs(np.array(exact, dtype)))
+    errors = [float(abs(mp.mpf(float(v)) - e)) for v, e in zip(values, exact, strict=True)]
+    assert (np.array(errors) <= units * unit).all()
