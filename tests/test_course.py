@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
 import re
 import sys
@@ -20,8 +19,7 @@ import assignments  # noqa: E402
 import course  # noqa: E402
 import feedback  # noqa: E402
 import grading  # noqa: E402
-import quiz  # noqa: E402
-from canonical import NotebookError, read  # noqa: E402
+from canonical import NotebookError  # noqa: E402
 
 SOURCE = ROOT / assignments.COURSE / "source"
 NAMES = assignments.names(ROOT)
@@ -136,105 +134,6 @@ QUICK = grading.Limits(cell=3, submission=60, memory=2**30)
 def graded(toy, tmp_path, notebook, limits=QUICK, secret=()):
     one = grading.grade("ada", hand_in(tmp_path, "ada", notebook), toy, limits, secret)
     return one, {mark.name: mark for mark in one.marks}
-
-
-# The assignments of the book
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_assignment_gives_points_for_right_answers_only(name):
-    """Reference and alternatives: all points; the stub and every wrong answer: none."""
-    assert course.validate(SOURCE / name) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_assignment_adapts_to_another_seed(name):
-    assert course.validate(SOURCE / name, seed=41, variants=False) == []
-    first, other = (assignments.released(assignments.load(SOURCE / name, s)) for s in (None, 41))
-    assert first != other
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_assignment_is_a_real_piece_of_work(name):
-    one = assignments.load(SOURCE / name)
-    assert one.points == 30
-    assert 4 <= len(one.questions) <= 7
-    assert one.written
-    assert 1 <= one.about["hours"] <= 4
-    assert (ROOT / "book" / f"{one.about['chapter']}.ipynb").is_file()
-
-
-def test_every_chapter_but_the_orientation_has_an_assignment():
-    chapters = {p.relative_to(ROOT / "book").with_suffix("").as_posix() for p in chapter_files()}
-    given = {assignments.load(SOURCE / name).about["chapter"] for name in NAMES}
-    assert chapters - given == {"orientation/how-this-book-checks-itself"}
-    assert sorted(p.name for p in SOURCE.iterdir() if p.is_dir()) == sorted(NAMES)
-
-
-def chapter_files():
-    return [p for p in (ROOT / "book").glob("*/*.ipynb") if "assignments" not in p.parts]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_stored_release_is_what_the_command_writes(name, tmp_path):
-    assert course.main(["release", name, "--to", str(tmp_path)]) == 0
-    stored = ROOT / assignments.COURSE / "release" / f"{name}.ipynb"
-    assert (tmp_path / f"{name}.ipynb").read_bytes() == stored.read_bytes()
-
-
-def squeezed(text):
-    return re.sub(r"\s+", "", text)
-
-
-def published_texts(site):
-    """What readers can open: pages without their tags, notebooks cell by cell, other texts."""
-    for path in sorted([*site.rglob("*"), *(ROOT / assignments.COURSE / "release").iterdir()]):
-        if path.suffix == ".ipynb":
-            cells = json.loads(path.read_text("utf-8"))["cells"]
-            yield path, squeezed("\n".join(grading._source(cell) for cell in cells))
-        elif path.suffix == ".html":
-            plain = re.sub(
-                r"<(script|style)\b.*?</\1>|<[^>]*>", "", path.read_text("utf-8"), flags=re.S
-            )
-            yield path, squeezed(html.unescape(plain))
-        elif path.suffix in (".md", ".txt", ".js", ".json", ".yml", ".inv"):
-            yield path, squeezed(path.read_text("utf-8", errors="replace"))
-
-
-def leaks(texts, blocks):
-    """(file, block) for each secret block that stands in a text, whatever its spaces."""
-    found = []
-    for path, text in texts:
-        found += [(path.name, block) for block in blocks if squeezed(block) in text]
-    return found
-
-
-def test_no_solution_or_hidden_test_is_published():
-    from site_build import built_site
-
-    blocks = [b for name in NAMES for b in assignments.secrets(assignments.load(SOURCE / name))]
-    assert len(blocks) >= 9 * len(NAMES)
-    blocks = [block for block in blocks if len(squeezed(block)) > 25]
-    assert leaks(published_texts(built_site()), blocks) == []
-
-
-def test_no_line_of_a_solution_is_in_a_release():
-    """Not even a single line, unless it stands in a given cell as well."""
-    for name in NAMES:
-        one = assignments.load(SOURCE / name)
-        shown = squeezed("\n".join(assignments.stripped(cell) for cell in one.cells))
-        released = squeezed(assignments.released(one))
-        lines = {line.strip() for block in assignments.secrets(one) for line in block.splitlines()}
-        secret = [line for line in lines if len(line) > 30 and squeezed(line) not in shown]
-        assert len(secret) > 10
-        assert [line for line in secret if squeezed(json.dumps(line)[1:-1]) in released] == []
-
-
-def test_a_leak_would_be_noticed(root, toy, tmp_path):
-    page = tmp_path / "leak.html"
-    page.write_text("<pre>def <b>half</b>(x):\n    return x / 2  # the reference</pre>")
-    blocks = assignments.secrets(toy)
-    assert leaks(published_texts(tmp_path), [b for b in blocks if "half" in b or "x / 2" in b])
 
 
 # The form of a source
@@ -566,67 +465,3 @@ def test_folders_that_cannot_be_graded(root, classroom, tmp_path, capsys):
 def test_a_table_holds_no_formulas(toy):
     one = grading.Graded("=1+1", grading._none(toy, "Nothing."))
     assert "'=1+1" in feedback.grades_table([one], toy, {})
-
-
-# Quizzes and exercises
-
-
-@pytest.mark.parametrize("path", chapter_files(), ids=lambda p: p.stem)
-def test_quiz_is_complete(path):
-    questions = quiz.load(path.with_name(f"{path.stem}.quiz.yml"))
-    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
-    assert f"```{{quiz}} {path.stem}\n```" in text
-    places = {[o["right"] for o in q["options"]].index(True) for q in questions}
-    assert len(places) > 1, "the right option always stands in the same place"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"question": "What"}, "no end of sentence"),
-        ({"options": []}, "3 or 4 options"),
-        ({"choose": "some"}, "choose must be"),
-        ({"choose": "all"}, "two right options"),
-        ({"title": "x"}, "expected question, options"),
-        ({"right": [True, True, False]}, "one right option, got 2"),
-        ({"right": [False, False, False]}, "one right option, got 0"),
-        ({"right": [1, False, False]}, "true or false"),
-        ({"text": "Same."}, "say the same"),
-        ({"why": ""}, "no end of sentence"),
-    ],
-)
-def test_faulty_questions_are_refused(change, message):
-    rights = change.pop("right", [True, False, False])
-    options = [{"text": f"Option {k}.", "right": r, "why": "So."} for k, r in enumerate(rights)]
-    for key in {"text", "why"} & set(change):
-        value = change.pop(key)
-        options = [option | {key: value} for option in options]
-    question = {"question": "What?", "options": options}
-
-    assert any(message in fault for fault in quiz.faults(question | change))
-
-
-@pytest.mark.parametrize("path", chapter_files(), ids=lambda p: p.stem)
-def test_every_exercise_has_a_hint_and_a_folded_solution_that_runs(path):
-    state, seen, hinted, folded, ran = "", 0, False, False, False
-    for cell in read(path).cells:
-        if cell.cell_type == "code":
-            ran = ran or state == "solution"
-            continue
-        for line in cell.source.splitlines():
-            if re.match(r"(`{3}|:{3})\{exercise\}", line):
-                assert state == "", f"{line} begins before the last one ended"
-                state, hinted = "exercise", False
-            elif "{dropdown} Hint" in line:
-                hinted = True
-            elif "{solution-start}" in line:
-                assert hinted, f"no hint before {line}"
-                state, ran, folded = "solution", False, False
-            elif line == ":class: dropdown" and state == "solution":
-                folded = True
-            elif "{solution-end}" in line:
-                assert ran, "a solution without code"
-                assert folded, "a solution that is not folded"
-                state, seen = "", seen + 1
-    assert state == ""
-    assert seen >= 4

@@ -37,7 +37,10 @@ def files(*suffixes: str) -> list[Path]:
     return sorted(found)
 
 
-CHAPTERS = [path for path in files(".ipynb") if path.is_relative_to(ROOT / "book")]
+COURSE = ROOT / "book" / "assignments"
+NOTEBOOKS = [path for path in files(".ipynb") if path.is_relative_to(ROOT / "book")]
+CHAPTERS = [path for path in NOTEBOOKS if not path.is_relative_to(COURSE)]
+SOURCES = [path for path in NOTEBOOKS if path.is_relative_to(COURSE / "source")]
 
 
 def written(path: Path) -> str:
@@ -122,7 +125,7 @@ def test_ruff_format():
 
 def test_ruff_on_notebooks():
     """Only checked: the formatter would give each argument of a check a line of its own."""
-    tool("ruff", "check", "--line-length", 78, *CHAPTERS)
+    tool("ruff", "check", "--line-length", 78, *CHAPTERS, *SOURCES)
 
 
 def test_mypy():
@@ -218,7 +221,7 @@ def test_a_chapter_is_laid_out_as_the_others(path):
 FILLER = re.compile(r"(?i)\b(simply|obviously|trivially|of course|it is easy to see|note that)\b")
 
 
-@pytest.mark.parametrize("path", [*CHAPTERS, *files(".md")], ids=name)
+@pytest.mark.parametrize("path", [*CHAPTERS, *SOURCES, *files(".md")], ids=name)
 def test_prose_has_no_filler(path):
     found = FILLER.search(written(path))
     assert not found, found

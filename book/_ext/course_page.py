@@ -18,13 +18,14 @@ def text(assignments: list[Assignment]) -> str:
     for one in assignments:
         about = one.about
         by_tests = sum(question.points for question in one.questions)
+        release = f"{one.name}.ipynb </{(COURSE / 'release').as_posix()}/{one.name}.ipynb>"
         read = one.points - by_tests
         lines += [
             f"{about['title']}",
             f": {about['trains']} Follows {{doc}}`/book/{about['chapter']}`; asks for "
             f"{', '.join(about['prerequisites'])}.",
             f"  {about['hours']} hours, {one.points} points ({by_tests} by tests, {read} read): "
-            f"{{download}}`{one.name}.ipynb </{(COURSE / 'release').as_posix()}/{one.name}.ipynb>`.",
+            f"{{download}}`{release}`.",
             "",
         ]
     return "\n".join(lines)
