@@ -331,8 +331,8 @@ def grade(
     by_name = {name: outcome for (name, *_), outcome in zip(cells, outcomes, strict=True) if name}
     failed = [
         f"A cell of your own ended with {o.error}: {_short(o.message)}"
-        for (_, role, _), o in zip(cells, outcomes, strict=True)
-        if role == OWN and o.error
+        for (name, *_), o in zip(cells, outcomes, strict=True)
+        if not name and o.error
     ]
     return Graded(student, _marks(assignment, handed, by_name), (*handed.notes, *failed))
 
