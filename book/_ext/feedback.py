@@ -21,7 +21,7 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; }
 body { padding: 0 1rem; --line: color-mix(in srgb, currentColor 30%, transparent); }
-pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line); }
+pre { white-space: pre-wrap; padding: .75rem; border: 1px solid var(--line); }
 table { border-collapse: collapse; } td, th { padding: .25rem .75rem; text-align: left; }
 section { border-top: 1px solid var(--line); margin-top: 1.5rem; }
 .points { float: right; font-weight: 600; }
@@ -192,7 +192,7 @@ def _section(
         rows = "".join(
             f"<tr><td>{r['points']}</td><td>{escape(r['for'])}</td></tr>" for r in rubric
         )
-        if value is not None:
+        if reading.mark is not None:  # until then it would be a model answer
             parts.append(f"<table><tr><th>Points</th><th>For</th></tr>{rows}</table>")
     parts.append(f"<p>{escape(said)}</p>" if said else "")
     if mark.work:

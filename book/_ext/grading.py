@@ -30,6 +30,7 @@ from assignments import ANSWER, GIVEN, SCRATCH, TEST, WRITTEN, Assignment, Cell,
 WORKER = Path(__file__).with_name("grading_worker.py")
 LARGEST_FILE = 400 * 2**20
 OWN = "own"  # a cell that the student has added
+STOPPED, LATE = "Stopped", "TimeLimit"  # beside the names of Python's errors
 
 
 @dataclass(frozen=True)
@@ -300,12 +301,12 @@ def run_cells(
                     outcomes.append(fatal[place])
                 elif left <= 0:
                     said = f"not run: the notebook took more than {limits.submission:.0f} s"
-                    outcomes.append(Outcome("TimeLimit", said))
+                    outcomes.append(Outcome(LATE, said))
                 else:
                     try:
                         outcomes.append(box.run(role, source, min(limits.cell, max(left, 1))))
                     except Stopped as reason:
-                        fatal[place] = Outcome("Stopped", str(reason))
+                        fatal[place] = Outcome(STOPPED, str(reason))
                         break
             else:
                 return outcomes
@@ -379,8 +380,12 @@ def _verdict(test: Outcome, answer: Outcome) -> str:
     """Why a test failed, in words for the student; hidden tests and their values stay hidden."""
     if "NotImplementedError" in (test.error, answer.error):
         return "Not answered."
+    if answer.error in (STOPPED, LATE):
+        return f"Your cell was stopped: {_short(answer.message)}"
     if answer.error:
         return f"Your cell ended with {answer.error}: {_short(answer.message)}"
+    if test.error in (STOPPED, LATE):
+        return f"The test was stopped: {_short(test.message)}"
     if test.error == "NameError":
         missing = _short(test.message)
         return f"{missing} Was it renamed, or did its cell not run?"
