@@ -5,19 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
-import sys
 from pathlib import Path
 
+import assignments
+import course
+import freeze
+import grading
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
-import assignments  # noqa: E402
-import course  # noqa: E402
-import freeze  # noqa: E402
-import grading  # noqa: E402
-
 SOURCE = ROOT / assignments.COURSE / "source"
 NAMES = assignments.names(ROOT)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import claims
 import pytest
+import quiz
 from browser import QUIET, find_chromium, served
 from playwright.sync_api import expect, sync_playwright
 from site_build import ROOT, built_site
@@ -192,6 +193,22 @@ def test_answers_open_by_keyboard(page, address, doc):
     first.focus()
     page.keyboard.press("Enter")
     assert first.evaluate("summary => summary.parentElement.open")
+
+
+@pytest.mark.parametrize("doc", claims.notebooks(ROOT))
+def test_quiz_options_say_by_keyboard_whether_they_are_right(page, address, doc):
+    visit(page, f"{address}{doc}.html")
+    options = page.locator(".admonition.quiz details")
+    expected = [o["right"] for q in quiz.load(ROOT / f"{doc}.quiz.yml") for o in q["options"]]
+    assert options.count() == len(expected)
+    for place, right in enumerate(expected):
+        option = options.nth(place)
+        verdict = option.locator("p > strong").first
+        expect(verdict).to_be_hidden()
+        option.locator("summary").focus()
+        page.keyboard.press("Enter")
+        expect(verdict).to_be_visible()
+        assert verdict.inner_text() == ("Right." if right else "Not quite.")
 
 
 def test_without_motion(chromium, address):

@@ -5,22 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import assignments
+import course
+import feedback
+import grading
 import pytest
+from canonical import NotebookError
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
-import assignments  # noqa: E402
-import course  # noqa: E402
-import feedback  # noqa: E402
-import grading  # noqa: E402
-from canonical import NotebookError  # noqa: E402
-
 SOURCE = ROOT / assignments.COURSE / "source"
 NAMES = assignments.names(ROOT)
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
+import freeze
 import pytest
+import quiz
+from canonical import read
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
-import freeze  # noqa: E402
-import quiz  # noqa: E402
-from canonical import read  # noqa: E402
-
 CHAPTERS = freeze.chapters(ROOT)
 
 
