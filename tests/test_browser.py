@@ -11,11 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 from site_build import ROOT, built_site
 
 DOCS = sorted(
-    {path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "book").glob("*.md")}
-    | {
-        path.relative_to(ROOT).with_suffix("").as_posix()
-        for path in (ROOT / "book/appendix").glob("*.md")
-    }
+    {path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "book").rglob("*.md")}
     | set(claims.notebooks(ROOT))
 )
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -221,7 +217,7 @@ def test_without_motion(chromium, address):
 
 
 def test_documents_of_the_repository_are_all_tested():
-    assert {"book/index", "book/appendix/claims"} <= set(DOCS)
+    assert {"book/index", "book/appendix/claims", "book/course/students"} <= set(DOCS)
     assert all(
         Path(ROOT, f"{doc}.md").is_file() or Path(ROOT, f"{doc}.ipynb").is_file() for doc in DOCS
     )
