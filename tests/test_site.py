@@ -191,8 +191,11 @@ def test_nothing_private_is_published(site):
         sys.prefix,
         "TODO",
         "FIXME",
-        "BEGIN SOLUTION",
-        "### HIDDEN",
+        *(
+            f"### BEGIN {mark}{end}"
+            for mark in ("SOLUTION", "HIDDEN TESTS")
+            for end in ("\n", "\\n")
+        ),
     ]
     kinds = {".html", ".ipynb", ".md", ".txt", ".json"}
     for path in site.rglob("*"):
