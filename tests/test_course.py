@@ -145,6 +145,7 @@ def test_toy_is_valid(root):
         ("0.5 * data", "0.4 * data", "the reference: refused: half: wrong"),
         ("'square: wrong", "'", None),
         ("SEED = 3", "seed = 3", "SEED"),
+        ("assert callable(half)", "assert hidden", "what students see of the test fails"),
         ("### END SOLUTION", "### END", "solution"),
     ],
 )

@@ -179,7 +179,8 @@ def validate(folder: Path, seed: int | None = None, variants: bool = True) -> li
     """What is wrong with an assignment, in its form or when it is run; nothing when all is well.
 
     Each question must give full marks to the reference and to every alternative right answer, and
-    none, in any of its tests, to the empty stub and to every wrong answer.  Without `variants`
+    none, in any of its tests, to the empty stub and to every wrong answer; the visible parts of
+    its tests must run by themselves.  Without `variants`
     only reference and stub are tried.
     """
     assignment = load(folder, seed)
@@ -221,6 +222,12 @@ def _try_answers(
             for outcome in results
             if (outcome.error is None) != good
         ]
+    visible = [box.run("test", stripped(test), box.limits.cell) for test in question.tests]
+    wrong += [
+        f"{cell.name}: what students see of the test fails on the reference: {_said(outcome)}"
+        for outcome in visible
+        if outcome.error
+    ]
     return wrong
 
 
