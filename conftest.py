@@ -10,7 +10,7 @@ from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["nbstrict"]
 
-SITE = ("test_site.py", "test_browser.py")  # they share one build of the site
+SITE = ("test_site.py", "test_browser.py", "test_leaks.py")  # they share one build of the site
 
 CACHE = Path(__file__).parent / ".pytest_cache"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
@@ -31,10 +31,15 @@ jax.config.update("jax_enable_x64", True)  # the tests' own; the package never t
 
 
 class Scheduling(LoadFileScheduling):
-    """A file's tests run in one process, in order; all files that need the site share theirs."""
+    """A file's tests run in one process, in order; all files that need the site share theirs.
+
+    Assignments take minutes together and need nothing of one another: each goes where room is.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
+        if file.endswith("test_assignments.py"):
+            return nodeid
         return "site" if file.endswith(SITE) else file
 
 
