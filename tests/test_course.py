@@ -220,6 +220,11 @@ HOSTILE = {
         "x = []\nwhile True: x.append(bytearray(10**7))",
         "more than 1 GiB of memory",
     ),
+    "closed connection": (
+        "import os, time; os.closerange(3, 100); time.sleep(60)",
+        "closed the connection",
+    ),
+    "half a character": ("x = '\ud800'", "surrogates not allowed"),
     "syntax error": ("def half(x:\n    return", "SyntaxError"),
     "renamed function": ("def halve(x):\n    return x / 2", "name 'half' is not defined"),
     "no function": ("half = 3", "half must be a function"),
@@ -387,7 +392,7 @@ def classroom(root, toy, tmp_path):
     hand_in(folder, "ben", solved(toy, half="while True: pass", why=""))
     hand_in(folder, "cleo", "not json")
     (folder / "dan").mkdir()
-    hand_in(folder, "eve", solved(toy, square="def square(x):\n    return -x * x"))
+    hand_in(folder, "eve", solved(toy, square="def square(x):\n    return -x * x", why="\ud800"))
     return folder
 
 

@@ -41,7 +41,8 @@ def replace_file(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        # A submission may hold half characters, which UTF-8 has no place for.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)
         os.chmod(name, 0o644)
         os.replace(name, path)

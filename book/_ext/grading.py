@@ -154,7 +154,10 @@ class Sandbox:
                     raise Stopped(f"used more than {self.limits.memory / 2**30:.2g} GiB of memory")
 
     def _exit(self) -> str:
-        code = self.process.wait(10)
+        try:
+            code = self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            return "it closed the connection to the grader"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def _memory(self) -> int:
