@@ -464,6 +464,22 @@ def test_folders_that_cannot_be_graded(root, classroom, tmp_path, capsys):
         assert part in said
 
 
+def test_one_notebook_that_breaks_the_grader_does_not_stop_the_others(
+    root, classroom, tmp_path, monkeypatch
+):
+    def breaks(student, *rest):
+        if student == "eve":
+            raise OSError("no space left")
+        return grading.grade(student, *rest)
+
+    monkeypatch.setattr(course, "grade", breaks)
+    assert grade(root, classroom, tmp_path / "graded") == 0
+    rows = table(tmp_path / "graded" / "grades.csv")
+    assert rows["ada", None]["automatic"] == "5"
+    assert (rows["eve", None]["total"], rows["eve", None]["half"]) == ("", "")
+    assert "grade this notebook by hand" in rows["eve", None]["notes"]
+
+
 def test_a_table_holds_no_formulas(toy):
     one = grading.Graded("=1+1", grading._none(toy, "Nothing."))
     assert "'=1+1" in feedback.grades_table([one], toy, {})

@@ -33,7 +33,7 @@ from assignments import (
     stripped,
 )
 from canonical import NotebookError
-from grading import Graded, Limits, Outcome, Sandbox, Stopped, grade
+from grading import Graded, Limits, Outcome, Sandbox, Stopped, grade, ungraded
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,12 +154,13 @@ def _grade_all(
     jobs: int,
 ) -> Iterator[Graded]:
     with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        tasks = [
-            pool.submit(grade, student, path, assignment, limits, secret)
+        tasks = {
+            pool.submit(grade, student, path, assignment, limits, secret): student
             for student, path in handed.items()
-        ]
+        }
         for task in as_completed(tasks):
-            yield task.result()
+            error = task.exception()  # one notebook that breaks the grader may not stop the others
+            yield ungraded(tasks[task], assignment, error) if error else task.result()
 
 
 # Checking an assignment

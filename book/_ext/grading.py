@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -339,6 +339,13 @@ def grade(
         if not name and o.error
     ]
     return Graded(student, _marks(assignment, handed, by_name), (*handed.notes, *failed))
+
+
+def ungraded(student: str, assignment: Assignment, error: BaseException) -> Graded:
+    """No points either way for a notebook on which the grader itself failed."""
+    said = f"The grader failed ({type(error).__name__}: {error}); grade this notebook by hand."
+    marks = tuple(replace(mark, points=None) for mark in _none(assignment, said))
+    return Graded(student, marks, (said,))
 
 
 def _none(assignment: Assignment, said: str) -> tuple[Mark, ...]:
