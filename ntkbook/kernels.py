@@ -5,11 +5,15 @@ A network starts with `input_signal`; a dense layer is `through_dense`, a nonlin
 are elementwise in the (n1, n2) matrices after the first inner product.
 """
 
+import math
+from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkbook.pairs import cosine_with_gap, once, pair, safe_sqrt
 
@@ -65,8 +69,22 @@ def gram(x1, x2):
     return jnp.matmul(x1, x2.T, precision=jax.lax.Precision.HIGHEST)
 
 
-def input_signal(x1, x2, exact=False, identical=False):
-    """The `Signal` x1 · x2 / d of raw inputs (n1, d) and (n2, d): fixed features, no tangent.
+class Inputs(NamedTuple):
+    """Raw inputs `x` (n, d), their squared lengths `length2` (n,), and `unit`, x at length one."""
+
+    x: jax.Array
+    length2: jax.Array
+    unit: jax.Array
+
+
+def inputs(x):
+    """The `Inputs` of x (n, d)."""
+    length2 = (x * x).sum(-1)
+    return Inputs(x, length2, x / jnp.where(length2 > 0, safe_sqrt(length2), 1)[:, None])
+
+
+def input_signal(inputs1, inputs2, exact=False, identical=False):
+    """The `Signal` x1 · x2 / d of the raw `Inputs`: fixed features, no tangent.
 
     The Gram matrix gives 1 - |ρ| of nearly parallel inputs up to its own rounding, some sqrt(d)
     units; differences of the inputs give the angle to a few units, for n1 n2 d operations
@@ -74,17 +92,16 @@ def input_signal(x1, x2, exact=False, identical=False):
     closer than eps^(3/8), which is 1.4e-6 in float64 and 2.5e-3 in float32.  `identical`, a mask,
     marks pairs that are known to be one input.
     """
-    features = x1.shape[-1]
-    var1, var2 = (x1 * x1).sum(-1)[:, None], (x2 * x2).sum(-1)[None, :]
-    unit1, unit2 = (x / jnp.where(v > 0, safe_sqrt(v), 1) for x, v in ((x1, var1), (x2, var2.T)))
+    features = inputs1.x.shape[-1]
+    var1, var2 = inputs1.length2[:, None], inputs2.length2[None, :]
     zero = (var1 == 0) | (var2 == 0)
     parallel = zero | identical
-    cosine = jnp.where(parallel, 1, jnp.clip(gram(unit1, unit2), -1, 1))
+    cosine = jnp.where(parallel, 1, jnp.clip(gram(inputs1.unit, inputs2.unit), -1, 1))
     gap = jnp.where(parallel, 0, 1 - jnp.abs(cosine))
     limit = 2 if exact else jnp.finfo(gap.dtype).eps ** 0.375
     close = ((gap < limit) & ~parallel).any()
     near = (gap < 0.5) & ~parallel
-    precise = partial(_gap_by_differences, x1, x2, cosine, near)
+    precise = partial(_gap_by_differences, inputs1.x, inputs2.x, cosine, near)
     gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
     return Signal(var1 / features, var2 / features, cosine, gap, jnp.zeros_like(gap), features)
 
@@ -196,35 +213,71 @@ def _signed_gaps(signal):
     return jnp.where(obtuse, far, near), jnp.where(obtuse, near, far)
 
 
-def tiled(compute, x1, x2, size):
-    """`compute(rows1, rows2, identical)`, a `Kernel`, tile by tile into one pair of matrices.
+# The sides of a tile.  Inputs are padded up to one of them, so that a few compiled programs serve
+# matrices of every size.
+SIDES = (32, 256)
+# Tiles that may be computed before the first of them is written.
+_AHEAD = 2
 
-    The tiles stay in cache through all layers, so that only the result touches memory.  With x2
-    None the kernel of x1 with itself is computed on and above the diagonal and mirrored.
+
+def tiled(compute, x1, x2):
+    """`compute(inputs1, inputs2, identical)`, a `Kernel`, tile by tile into a pair of matrices.
+
+    A tile stays in cache through all layers, and while it is computed the ones before it are
+    written.  With x2 None the kernel of x1 with itself is computed on and above the diagonal and
+    mirrored; on the diagonal the tiles get `identical`, the mask of pairs that are one input.
     """
     symmetric = x2 is None
-    x2 = x1 if symmetric else x2
-    n1, n2 = len(x1), len(x2)
-    rows, columns = min(size, n1), min(size, n2)
+    blocks1 = _blocks(x1)
+    blocks2 = blocks1 if symmetric else _blocks(x2)
+    shape = len(x1), len(x1 if symmetric else x2)
+    matrices = Kernel(_aligned(shape, x1.dtype), _aligned(shape, x1.dtype))
 
-    def starts(n, step):
-        return [min(k, n - step) for k in range(0, n, step)]
+    corners = ((i, j) for i in blocks1 for j in blocks2 if not symmetric or i <= j)
+    waiting: deque = deque()
 
-    grid = ((i, j) for i in starts(n1, rows) for j in starts(n2, columns))
-    corners = jnp.array([(i, j) for i, j in grid if not symmetric or i <= j])
+    def write():
+        (i, j), tile = waiting.popleft()
+        jax.tree.map(partial(_place, i=i, j=j, symmetric=symmetric), matrices, tile)
 
-    def add_tile(index, kernel):
-        i, j = corners[index]
-        part1 = jax.lax.dynamic_slice_in_dim(x1, i, rows)
-        part2 = jax.lax.dynamic_slice_in_dim(x2, j, columns)
-        row, column = i + jnp.arange(rows)[:, None], j + jnp.arange(columns)
-        tile = jax.tree.map(once, compute(part1, part2, symmetric & (row == column)))
-        write = jax.lax.dynamic_update_slice
-        if symmetric:
-            lower = (i == j) & (row > column)
-            tile = jax.tree.map(lambda t: jnp.where(lower, t.T, t), tile)
-            kernel = jax.tree.map(lambda k, t: write(k, t.T, (j, i)), kernel, tile)
-        return jax.tree.map(lambda k, t: write(k, t, (i, j)), kernel, tile)
+    for i, j in corners:
+        inputs1, inputs2 = blocks1[i], blocks2[j]
+        identical = np.eye(len(inputs1.x), len(inputs2.x), dtype=bool) & (symmetric and i == j)
+        waiting.append(((i, j), compute(inputs1, inputs2, identical)))
+        if len(waiting) > _AHEAD:
+            write()
+    while waiting:
+        write()
+    return jax.tree.map(partial(jax.device_put, may_alias=True), matrices)
 
-    nothing = jnp.zeros((n1, n2), x1.dtype)
-    return jax.lax.fori_loop(0, len(corners), add_tile, Kernel(nothing, nothing))
+
+def _place(matrix, tile, i, j, symmetric):
+    """Write a tile, without its padding, at row i and column j, and its mirror image."""
+    here = matrix[i : i + tile.shape[0], j : j + tile.shape[1]]
+    tile = np.asarray(tile)[: here.shape[0], : here.shape[1]]
+    if symmetric and i == j:
+        here[...] = (tile + tile.T) / 2
+        return
+    here[...] = tile
+    if symmetric:
+        matrix[j : j + here.shape[1], i : i + here.shape[0]] = tile.T
+
+
+def _blocks(x):
+    """First row → the `Inputs` of a block of rows, padded with zeros to the side of a tile."""
+    x = np.asarray(x)
+    side = next((side for side in SIDES if len(x) <= side), SIDES[-1])
+    starts = range(0, len(x), side)
+    rows = ((start, x[start : start + side]) for start in starts)
+    return {start: _inputs(np.pad(part, ((0, side - len(part)), (0, 0)))) for start, part in rows}
+
+
+_inputs = jax.jit(inputs)
+
+
+def _aligned(shape, dtype):
+    """An uninitialised NumPy array whose memory JAX can take over without a copy."""
+    size, item = math.prod(shape), np.dtype(dtype).itemsize
+    raw = np.empty(size + 64 // item, dtype)
+    first = -raw.ctypes.data % 64 // item
+    return raw[first : first + size].reshape(shape)

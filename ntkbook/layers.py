@@ -68,12 +68,17 @@ class Layer:
             x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
         own = self._scales(hyperparameters)
         exact = bool(exact) or x1.shape[1] <= _FEW_FEATURES
-        large = len(x1) * len(x1 if x2 is None else x2) > _TILE**2
-        if large and self.depth <= _FUSED_DEPTH and not is_traced(x1, x2, *jax.tree.leaves(own)):
-            return _tiled_kernel(self, own, x1, x2, exact)
-        identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
-        start = _input_signal(x1, x1 if x2 is None else x2, exact, identical)
-        return kernels.kernel_of(self.propagate(start, own))
+        if is_traced(x1, x2, *jax.tree.leaves(own)) or jax.default_backend() != "cpu":
+            ends = kernels.inputs(x1), kernels.inputs(x1 if x2 is None else x2)
+            identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
+            return kernels.kernel_of(self.propagate(_start(*ends, exact, identical), own))
+        large = max(len(x1), 0 if x2 is None else len(x2)) > kernels.SIDES[-1]
+        through = _fused if large and self.depth <= _FUSED_DEPTH else _stepwise
+
+        def compute(inputs1, inputs2, identical):
+            return through(self, _start(inputs1, inputs2, exact, identical), own)
+
+        return kernels.tiled(compute, x1, x2)
 
     def kernel_diagonal(self, x, *, hyperparameters=None):
         """The `Kernel` of each input (n, d) with itself, both parts (n,), in O(n) operations.
@@ -126,22 +131,17 @@ class Layer:
 
 # Up to this many features, differences of all pairs cost no more than the layers do.
 _FEW_FEATURES = 4
-# Matrices larger than a tile go through the layers tile by tile, in one program, unless there
-# are so many layers that it would be long to compile.  Otherwise equal layers share a program.
-_TILE = 256
+# For matrices of several tiles, a network of up to this many layers is one program.  Otherwise each
+# layer is a program, which equal layers of all networks share.
 _FUSED_DEPTH = 24
 
 
-@partial(jax.jit, static_argnames=("net", "exact"))
-def _tiled_kernel(net, hyperparameters, x1, x2, exact):
-    def compute(rows1, rows2, identical):
-        start = kernels.input_signal(rows1, rows2, exact, identical)
-        return kernels.kernel_of(net.propagate(start, hyperparameters))
-
-    return kernels.tiled(compute, x1, x2, _TILE)
+def _stepwise(net, signal, hyperparameters):
+    return kernels.kernel_of(net.propagate(signal, hyperparameters))
 
 
-_input_signal = jax.jit(kernels.input_signal, static_argnames="exact")
+_fused = jax.jit(_stepwise, static_argnames="net")
+_start = jax.jit(kernels.input_signal, static_argnames="exact")
 
 
 def _inputs(name, x):

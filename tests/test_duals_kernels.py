@@ -11,7 +11,7 @@ from scipy import integrate, special
 
 from ntkbook import duals
 from ntkbook.activations import Erf, Relu, Tanh
-from ntkbook.kernels import input_signal, through_dense, through_dual
+from ntkbook.kernels import input_signal, inputs, through_dense, through_dual
 from ntkbook.layers import Dense, Residual, Serial
 from ntkbook.quadrature import quadrature
 
@@ -242,7 +242,7 @@ def test_kernel_works_under_jit_and_vmap(x):
 
 def test_a_nonlinearity_needs_gaussian_entries(x):
     with pytest.raises(ValueError, match="Dense layer before each nonlinearity"):
-        through_dual(input_signal(x, x), duals.relu)
-    dense = through_dense(input_signal(x, x), 8, 1.0, 0.0, 1.0, 0.0)
+        through_dual(input_signal(inputs(x), inputs(x)), duals.relu)
+    dense = through_dense(input_signal(inputs(x), inputs(x)), 8, 1.0, 0.0, 1.0, 0.0)
     with pytest.raises(ValueError, match="not Gaussian"):
         through_dual(through_dual(dense, duals.relu), duals.erf)
