@@ -38,16 +38,18 @@ def tables(record):
         sizes = [row["n"] for row in entries[0]["rows"]]
         lines += [f"**{TITLES[case]}, {dtype}**", ""]
         lines += [
-            "| library | " + " | ".join(f"n = {n}" for n in sizes) + " | memory | first call |"
+            "| library | "
+            + " | ".join(f"n = {n}" for n in sizes)
+            + " | memory | first call | new size |"
         ]
-        lines += ["|---" * (len(sizes) + 3) + "|"]
+        lines += ["|---" * (len(sizes) + 4) + "|"]
         for entry in entries:
             cells = [name(entry)]
             for row, ratio in zip(entry["rows"], entry["ratios"], strict=True):
                 own = entry["library"] == "ntkbook"
                 cells.append(duration(row["wall"]) + ("" if own else f" ({ratio:.2g}×)"))
             cells.append(f"{entry['rows'][-1]['peak_kib'] / 1024:.0f} MiB")
-            cells.append(duration(entry["rows"][-1]["first"]))
+            cells += [duration(entry["rows"][k]["first"]) for k in (0, -1)]
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
