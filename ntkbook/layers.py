@@ -58,6 +58,9 @@ class Layer:
         `exact` takes differences of the inputs instead, at n1 n2 d further operations; inputs
         of up to 4 features and pairs closer than 1 - cos θ = ε^(3/8) get them anyway.
 
+        On a CPU, outside of `jit`, matrices are computed tile by tile, which other numbers of
+        inputs need no compilation for, and are symmetric to the last bit when x2 is None.
+
         Raises TypeError for inputs that are not real, and ValueError for other shapes, for NaN
         or infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer
         precedes), and for a Residual branch that doesn't end in a Dense layer.

@@ -274,18 +274,41 @@ def test_exact_differences_resolve_close_inputs_of_many_features():
             assert abs(mp.mpf(float(kernel.ntk[0, column])) / theta - 1) < 1e-13
 
 
-def test_tiles_agree_with_whole_matrices():
-    x = jax.random.normal(jax.random.key(3), (300, 5))
+@pytest.mark.parametrize(("n1", "n2"), [(5, 3), (32, 33), (256, 40), (300, 260), (600, 20)])
+def test_tiles_agree_with_whole_matrices(n1, n2):
+    x = jax.random.normal(jax.random.key(3), (n1, 5))
     net = network(ntk.Erf(), 1.3, 0.2, 2)
     tiled, whole = net.kernel(x), jax.jit(lambda x: net.kernel(x))(x)
-    cross = net.kernel(x, x[:260])
+    cross = net.kernel(x, x[:n2])
     for name in ("nngp", "ntk"):
         matrix = getattr(tiled, name)
         np.testing.assert_array_equal(matrix, matrix.T)
         np.testing.assert_allclose(matrix, getattr(whole, name), rtol=1e-13, atol=1e-14)
-        np.testing.assert_allclose(matrix[:, :260], getattr(cross, name), rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(matrix[:, :n2], getattr(cross, name), rtol=1e-13, atol=1e-14)
         own = getattr(net.kernel_diagonal(x), name)
         np.testing.assert_allclose(np.diagonal(matrix), own, rtol=1e-14)
+
+
+@pytest.mark.parametrize("sizes", [(40, 41, 200), (300, 301, 700)])
+def test_another_number_of_inputs_compiles_nothing(sizes, caplog):
+    x = jax.random.normal(jax.random.key(3), (max(sizes), 7))
+    net = network(ntk.Erf(), 1.0 + sizes[0] / 1000, 0.2, 2)  # in no other test
+
+    def compiled(n):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            net.kernel(inputs[n])
+        return [entry.message for entry in caplog.records if "Compiling" in entry.message]
+
+    inputs = {n: x[:n] for n in sizes}
+    assert compiled(sizes[0])
+    assert [compiled(n) for n in sizes[1:]] == [[], []]
+
+
+def test_no_inputs_give_empty_matrices():
+    net, x = network(ntk.Relu(), 2**0.5, 0.1, 2), jnp.ones((3, 5))
+    assert net.kernel(x[:0]).ntk.shape == (0, 0)
+    assert net.kernel(x, x[:0]).nngp.shape == (3, 0)
 
 
 @pytest.mark.parametrize("activation", [ntk.Relu(), ntk.Gelu()])
