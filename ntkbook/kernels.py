@@ -214,8 +214,8 @@ def _signed_gaps(signal):
 
 
 # The sides of a tile.  Inputs are padded up to one of them, so that a few compiled programs serve
-# matrices of every size.
-SIDES = (32, 256)
+# matrices of every size; in steps this small padding little more than doubles the work at worst.
+SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 # Tiles that may be computed before the first of them is written.
 _AHEAD = 2
 
@@ -266,10 +266,15 @@ def _place(matrix, tile, i, j, symmetric):
 def _blocks(x):
     """First row → the `Inputs` of a block of rows, padded with zeros to the side of a tile."""
     x = np.asarray(x)
-    side = next((side for side in SIDES if len(x) <= side), SIDES[-1])
-    starts = range(0, len(x), side)
-    rows = ((start, x[start : start + side]) for start in starts)
+    side = _side(len(x))
+    rows = ((start, x[start : start + side]) for start in range(0, len(x), side))
     return {start: _inputs(np.pad(part, ((0, side - len(part)), (0, 0)))) for start, part in rows}
+
+
+def _side(n):
+    """The smallest side that holds n rows, or that of the two largest which pads them less."""
+    holding = [side for side in SIDES if side >= n]
+    return holding[0] if holding else min(SIDES[:-3:-1], key=lambda side: -n % side)
 
 
 _inputs = jax.jit(inputs)

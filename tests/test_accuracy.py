@@ -274,7 +274,7 @@ def test_exact_differences_resolve_close_inputs_of_many_features():
             assert abs(mp.mpf(float(kernel.ntk[0, column])) / theta - 1) < 1e-13
 
 
-@pytest.mark.parametrize(("n1", "n2"), [(5, 3), (32, 33), (256, 40), (300, 260), (600, 20)])
+@pytest.mark.parametrize(("n1", "n2"), [(5, 3), (32, 33), (256, 40), (300, 260), (700, 20)])
 def test_tiles_agree_with_whole_matrices(n1, n2):
     x = jax.random.normal(jax.random.key(3), (n1, 5))
     net = network(ntk.Erf(), 1.3, 0.2, 2)
@@ -289,7 +289,7 @@ def test_tiles_agree_with_whole_matrices(n1, n2):
         np.testing.assert_allclose(np.diagonal(matrix), own, rtol=1e-14)
 
 
-@pytest.mark.parametrize("sizes", [(40, 41, 200), (300, 301, 700)])
+@pytest.mark.parametrize("sizes", [(40, 41, 47), (400, 401, 700)])
 def test_another_number_of_inputs_compiles_nothing(sizes, caplog):
     x = jax.random.normal(jax.random.key(3), (max(sizes), 7))
     net = network(ntk.Erf(), 1.0 + sizes[0] / 1000, 0.2, 2)  # in no other test
