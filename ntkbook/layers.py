@@ -74,7 +74,7 @@ class Layer:
         if is_traced(x1, x2, *jax.tree.leaves(own)) or jax.default_backend() != "cpu":
             ends = kernels.inputs(x1), kernels.inputs(x1 if x2 is None else x2)
             identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
-            return kernels.kernel_of(self.propagate(_start(*ends, exact, identical), own))
+            return _stepwise(self, _start(*ends, exact, identical), own)
         large = max(len(x1), 0 if x2 is None else len(x2)) > kernels.SIDES[-1]
         through = _fused if large and self.depth <= _FUSED_DEPTH else _stepwise
 
@@ -140,11 +140,12 @@ _FUSED_DEPTH = 24
 
 
 def _stepwise(net, signal, hyperparameters):
-    return kernels.kernel_of(net.propagate(signal, hyperparameters))
+    return _end(net.propagate(signal, hyperparameters))
 
 
 _fused = jax.jit(_stepwise, static_argnames="net")
 _start = jax.jit(kernels.input_signal, static_argnames="exact")
+_end = jax.jit(kernels.kernel_of)
 
 
 def _inputs(name, x):
