@@ -214,7 +214,7 @@ def _signed_gaps(signal):
 
 
 # The sides of a tile.  Inputs are padded up to one of them, so that a few compiled programs serve
-# matrices of every size; in steps this small padding little more than doubles the work at worst.
+# matrices of every size; from 16 inputs on, padding little more than doubles the work at worst.
 SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 # Tiles that may be computed before the first of them is written.
 _AHEAD = 2
@@ -255,11 +255,10 @@ def _place(matrix, tile, i, j, symmetric):
     """Write a tile, without its padding, at row i and column j, and its mirror image."""
     here = matrix[i : i + tile.shape[0], j : j + tile.shape[1]]
     tile = np.asarray(tile)[: here.shape[0], : here.shape[1]]
-    if symmetric and i == j:
-        here[...] = (tile + tile.T) / 2
-        return
     here[...] = tile
-    if symmetric:
+    if symmetric and i == j:
+        np.copyto(here, tile.T, where=np.tri(len(tile), dtype=bool))
+    elif symmetric:
         matrix[j : j + here.shape[1], i : i + here.shape[0]] = tile.T
 
 

@@ -58,8 +58,9 @@ class Layer:
         `exact` takes differences of the inputs instead, at n1 n2 d further operations; inputs
         of up to 4 features and pairs closer than 1 - cos θ = ε^(3/8) get them anyway.
 
-        On a CPU, outside of `jit`, matrices are computed tile by tile, which other numbers of
-        inputs need no compilation for, and are symmetric to the last bit when x2 is None.
+        On a CPU, outside of `jit`, matrices are computed in tiles of a few sizes: another number
+        of inputs that fits tiles already compiled for needs no compilation.  With x2 None they
+        are symmetric to the last bit.
 
         Raises TypeError for inputs that are not real, and ValueError for other shapes, for NaN
         or infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer

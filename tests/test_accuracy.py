@@ -8,6 +8,7 @@ import pytest
 import sympy as sp
 
 import ntkbook as ntk
+from ntkbook.kernels import _side
 from ntkbook.pairs import atan
 from ntkbook.pairs import pair as gaussian_pair
 
@@ -303,6 +304,21 @@ def test_another_number_of_inputs_compiles_nothing(sizes, caplog):
     inputs = {n: x[:n] for n in sizes}
     assert compiled(sizes[0])
     assert [compiled(n) for n in sizes[1:]] == [[], []]
+
+
+def test_padding_little_more_than_doubles_the_work():
+    def padded(n):
+        side = _side(n)
+        return -(-n // side) * side
+
+    assert max((padded(n) / n) ** 2 for n in range(16, 3000)) < 2.3
+
+
+def test_kernels_near_the_largest_number_stay_finite():
+    x = 3e18 * np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    ntk_matrix = network(ntk.Relu(), 2.0, 0.0, 1).kernel(x).ntk
+    assert float(ntk_matrix.max()) > jnp.finfo(jnp.float32).max / 2
+    assert bool(jnp.isfinite(ntk_matrix).all())
 
 
 def test_no_inputs_give_empty_matrices():

@@ -480,6 +480,14 @@ def test_one_notebook_that_breaks_the_grader_does_not_stop_the_others(
     assert "grade this notebook by hand" in rows["eve", None]["notes"]
 
 
+def test_where_grading_cannot_work_it_says_where_it_does(
+    root, classroom, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(course.sys, "platform", "win32")
+    assert grade(root, classroom, tmp_path / "graded") == 1
+    assert "needs Linux or macOS" in capsys.readouterr().err
+
+
 def test_a_table_holds_no_formulas(toy):
     one = grading.Graded("=1+1", grading._none(toy, "Nothing."))
     assert "'=1+1" in feedback.grades_table([one], toy, {})

@@ -40,6 +40,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     options = _parser().parse_args(arguments)
+    if sys.platform == "win32" and options.command is not _release:
+        print("grading needs Linux or macOS; on Windows, use its Linux subsystem", file=sys.stderr)
+        return 1
     try:
         return options.command(options, root)
     except (NotebookError, ValueError, OSError) as error:
@@ -181,8 +184,7 @@ def validate(folder: Path, seed: int | None = None, variants: bool = True) -> li
 
     Each question must give full marks to the reference and to every alternative right answer, and
     none, in any of its tests, to the empty stub and to every wrong answer; the visible parts of
-    its tests must run by themselves.  Without `variants`
-    only reference and stub are tried.
+    its tests must run by themselves.  Without `variants` only reference and stub are tried.
     """
     assignment = load(folder, seed)
     wrong = faults(folder, assignment)
