@@ -39,7 +39,7 @@ def tables(record):
         lines += [f"**{TITLES[case]}, {dtype}**", ""]
         lines += [
             "| library | "
-            + " | ".join(f"n = {n}" for n in sizes)
+            + " | ".join(f"N = {n}" for n in sizes)
             + " | memory | first call | new size |"
         ]
         lines += ["|---" * (len(sizes) + 4) + "|"]
