@@ -1,11 +1,34 @@
 """The Neural Tangent Kernel, derived and measured: the package behind the executable textbook.
 
-Data flows one way: from a network to its kernel, to its dynamics, to what is predicted.  Importing
-the package changes no setting of JAX or matplotlib.
+Data flows one way, and the folders are read in its order; each imports only from those before it.
+
+============  ===================================================================================
+folder        what it holds
+============  ===================================================================================
+`evidence`    derivations that prove their steps, checks with declared bounds, figures that
+              describe themselves
+`gaussian`    what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
+`networks`    layers with `init`, `apply` and `kernel`: dense, containers, activations
+`tangents`    finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
+`training`    modes, flow and descent in closed form, any loss by ODE, ensembles, regression, runs
+`theory`      what the kernel decides: decay of spectra, the circle
+top level     where a user starts: `setup`, data sets, `ntkbook.estimators` for scikit-learn
+============  ===================================================================================
+
+Importing the package changes no setting of JAX or matplotlib.
 """
 
-from ntkbook import duals, quadrature
-from ntkbook.activations import (
+from ntkbook.evidence.checks import Check, CheckError, check, report
+from ntkbook.evidence.derivation import Derivation, DerivationError
+from ntkbook.evidence.figures import COLORS, Figure, figure
+
+from ntkbook.gaussian import duals, quadrature
+
+from ntkbook.networks.signal import Kernel
+from ntkbook.networks.layer import Layer
+from ntkbook.networks.dense import Dense
+from ntkbook.networks.containers import Residual, Serial
+from ntkbook.networks.activations import (
     Abs,
     Cos,
     Elementwise,
@@ -21,108 +44,46 @@ from ntkbook.activations import (
     Sin,
     Tanh,
 )
-from ntkbook.checks import Check, CheckError, check, report
+
+from ntkbook.tangents.features import count_parameters, tangent_features
+from ntkbook.tangents.empirical import empirical_ntk, ntk_vector_product
+from ntkbook.tangents.taylor import linearize, taylor
+from ntkbook.tangents.monte_carlo import KernelEstimate, monte_carlo_kernel
+
+from ntkbook.training.losses import huber, logistic, mse, softmax_cross_entropy
+from ntkbook.training.modes import Modes, modes
+from ntkbook.training.flow import GradientFlow, gradient_flow
+from ntkbook.training.descent import GradientDescent, gradient_descent, max_learning_rate
+from ntkbook.training.regression import Regression, regression
+from ntkbook.training.ode import flow_ode
+from ntkbook.training.runs import Run, train
+
+from ntkbook.theory.decay import condition_number, effective_dimension, fit_decay, fit_rate
+from ntkbook.theory.circle import circle_eigenvalues
+
 from ntkbook.data import circle, digits, gaussian_inputs, sphere, toy_regression
-from ntkbook.derivation import Derivation, DerivationError
-from ntkbook.dynamics import (
-    GradientDescent,
-    GradientFlow,
-    gradient_descent,
-    gradient_flow,
-    max_learning_rate,
-)
-from ntkbook.empirical import (
-    count_parameters,
-    empirical_ntk,
-    linearize,
-    ntk_vector_product,
-    tangent_features,
-    taylor,
-)
-from ntkbook.figures import COLORS, Figure, figure
-from ntkbook.kernels import Kernel
-from ntkbook.layers import Dense, Residual, Serial
-from ntkbook.losses import huber, logistic, mse, softmax_cross_entropy
-from ntkbook.monte_carlo import KernelEstimate, monte_carlo_kernel
-from ntkbook.ode import flow_ode
-from ntkbook.regression import Regression, regression
 from ntkbook.settings import Settings, setup
-from ntkbook.spectra import (
-    Modes,
-    circle_eigenvalues,
-    condition_number,
-    effective_dimension,
-    fit_decay,
-    fit_rate,
-    modes,
-)
-from ntkbook.training import Run, train
 
 __version__ = "0.1.0"
 __all__ = [
-    "COLORS",
-    "Abs",
-    "Check",
-    "CheckError",
-    "Cos",
-    "Dense",
-    "Derivation",
-    "DerivationError",
-    "Elementwise",
-    "Erf",
-    "Exp",
-    "Figure",
-    "Gaussian",
-    "Gelu",
-    "GradientDescent",
-    "GradientFlow",
-    "Kernel",
-    "KernelEstimate",
-    "LeakyRelu",
-    "Modes",
-    "Polynomial",
-    "Rbf",
-    "RectifiedPower",
-    "Regression",
-    "Relu",
-    "Residual",
-    "Run",
-    "Serial",
-    "Settings",
-    "Sin",
-    "Tanh",
-    "check",
-    "circle",
-    "circle_eigenvalues",
-    "condition_number",
-    "count_parameters",
-    "digits",
-    "duals",
-    "effective_dimension",
-    "empirical_ntk",
-    "figure",
-    "fit_decay",
-    "fit_rate",
-    "flow_ode",
-    "gaussian_inputs",
-    "gradient_descent",
-    "gradient_flow",
-    "huber",
-    "linearize",
-    "logistic",
-    "max_learning_rate",
-    "modes",
-    "monte_carlo_kernel",
-    "mse",
-    "ntk_vector_product",
-    "quadrature",
-    "regression",
-    "report",
-    "setup",
-    "softmax_cross_entropy",
-    "sphere",
-    "tangent_features",
-    "taylor",
-    "toy_regression",
-    "train",
-]
+    # evidence
+    "Derivation", "DerivationError", "Check", "CheckError", "check", "report",
+    "Figure", "figure", "COLORS",
+    # gaussian
+    "duals", "quadrature",
+    # networks
+    "Layer", "Dense", "Serial", "Residual", "Kernel",
+    "Abs", "Cos", "Elementwise", "Erf", "Exp", "Gaussian", "Gelu", "LeakyRelu", "Polynomial", "Rbf",
+    "RectifiedPower", "Relu", "Sin", "Tanh",
+    # tangents
+    "count_parameters", "tangent_features", "empirical_ntk", "ntk_vector_product",
+    "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
+    # training
+    "mse", "huber", "logistic", "softmax_cross_entropy", "Modes", "modes",
+    "GradientFlow", "gradient_flow", "GradientDescent", "gradient_descent", "max_learning_rate",
+    "Regression", "regression", "flow_ode", "Run", "train",
+    # theory
+    "condition_number", "effective_dimension", "fit_decay", "fit_rate", "circle_eigenvalues",
+    # where a user starts
+    "Settings", "setup", "circle", "digits", "gaussian_inputs", "sphere", "toy_regression",
+]  # fmt: skip

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._validate import require_count, require_nonnegative
+from ntkbook._base.arguments import require_count, require_nonnegative
 
 
 class Split(NamedTuple):

@@ -14,15 +14,17 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ntkbook import activations
-from ntkbook._validate import (
+from ntkbook._base.arguments import (
     require_choice,
     require_count,
     require_nonnegative,
     require_positive,
 )
-from ntkbook.layers import Dense, Layer, Serial
-from ntkbook.regression import regression
+from ntkbook.networks import activations
+from ntkbook.networks.containers import Serial
+from ntkbook.networks.dense import Dense
+from ntkbook.networks.layer import Layer
+from ntkbook.training.regression import regression
 
 ACTIVATIONS = {
     "relu": activations.Relu(),

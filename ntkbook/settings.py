@@ -12,7 +12,7 @@ from typing import Literal, TypeVar, get_args
 import jax
 import matplotlib.pyplot as plt
 
-from ntkbook.figures import STYLE
+from ntkbook.evidence.figures import STYLE
 
 Size = Literal["cpu", "gpu"]
 T = TypeVar("T")

@@ -12,10 +12,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-import canonical
-import freeze
 import pytest
 import yaml
+from notebooks import canonical
+from notebooks.toc import chapters
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -185,7 +185,7 @@ def cells(path: Path, kind: str) -> list:
 
 
 def test_every_notebook_is_in_the_table_of_contents():
-    assert sorted(freeze.chapters(ROOT)) == CHAPTERS
+    assert sorted(chapters(ROOT)) == CHAPTERS
 
 
 def test_the_gate_covers_every_notebook():

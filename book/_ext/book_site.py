@@ -1,18 +1,21 @@
 """The site's own extensions, loaded together: one line in `_config.yml` stays enough."""
 
+PAGES = (
+    "executed",
+    "offline",
+    "outputs",
+    "claims_table",
+    "benchmarks",
+    "quiz",
+    "assignments_list",
+    "run_times",
+    "docstrings",
+    "meta",
+    "unique_ids",
+)
+
 
 def setup(app):
-    for name in (
-        "offline_assets",
-        "notebook_outputs",
-        "claims",
-        "benchmarks",
-        "quiz",
-        "course_page",
-        "run_times",
-        "docstrings",
-        "page_meta",
-        "unique_ids",
-    ):
-        app.setup_extension(name)
+    for name in PAGES:
+        app.setup_extension(f"pages.{name}")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,76 @@
+"""Trying an assignment out: right answers must get all points, and wrong ones none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grading.assignment import (
+    ANSWER,
+    SCRATCH,
+    Assignment,
+    Question,
+    answer_code,
+    faults,
+    load,
+    stripped,
+)
+from grading.sandbox import Limits, Outcome, Sandbox, Stopped
+
+
+def validate(folder: Path, seed: int | None = None, variants: bool = True) -> list[str]:
+    """What is wrong with an assignment, in its form or when it is run; nothing when all is well.
+
+    Each question must give full marks to the reference and to every alternative right answer, and
+    none, in any of its tests, to the empty stub and to every wrong answer; the visible parts of
+    its tests must run by themselves.  Without `variants` only reference and stub are tried.
+    """
+    assignment = load(folder, seed)
+    wrong = faults(folder, assignment)
+    if wrong:
+        return wrong
+    questions = {question.answer.name: question for question in assignment.questions}
+    with Sandbox(Limits(), secret=[folder]) as box:
+        for cell in assignment.cells:
+            try:
+                if cell.role == ANSWER:
+                    wrong += _try_answers(box, assignment, questions[cell.name], variants)
+                elif cell.code and cell.role in ("given", SCRATCH):
+                    outcome = box.run("given", cell.source, box.limits.cell)
+                    if outcome.error:
+                        wrong.append(f"{cell.name}: {outcome.error}: {outcome.message}")
+            except Stopped as reason:
+                return [*wrong, f"{cell.name}: {reason}"]
+    return wrong
+
+
+def _try_answers(
+    box: Sandbox, assignment: Assignment, question: Question, variants: bool
+) -> list[str]:
+    cell, answers = question.answer, assignment.about["questions"][question.answer.name]
+    tried = [("the empty stub", stripped(cell), False)]
+    if variants:
+        tried += [(f"wrong: {a['name']}", answer_code(cell, a), False) for a in answers["wrong"]]
+        tried += [(f"right: {a['name']}", answer_code(cell, a), True) for a in answers["right"]]
+    tried.append(("the reference", cell.source, True))  # last, since later cells may use it
+    wrong = []
+    for name, source, good in tried:
+        own = box.run("own", source, box.limits.cell)
+        results = [box.run("test", test.source, box.limits.cell) for test in question.tests]
+        if own.error and own.error != "NotImplementedError":
+            wrong.append(f"{cell.name}, {name}: the answer ends with {own.error}: {own.message}")
+        wrong += [
+            f"{cell.name}, {name}: {_said(outcome)}"
+            for outcome in results
+            if (outcome.error is None) != good
+        ]
+    visible = [box.run("test", stripped(test), box.limits.cell) for test in question.tests]
+    wrong += [
+        f"{cell.name}: what students see of the test fails on the reference: {_said(outcome)}"
+        for outcome in visible
+        if outcome.error
+    ]
+    return wrong
+
+
+def _said(outcome: Outcome) -> str:
+    return f"refused: {outcome.message or outcome.error}" if outcome.error else "full marks"

@@ -1,0 +1,53 @@
+"""The directives `{claims-summary}` and `{claims-table}`: the claims page inside Sphinx."""
+
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from docutils.statemachine import StringList
+from notebooks import claims
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+
+class ClaimsDirective(SphinxDirective):
+    """Collects the records, and puts the MyST that `text` makes of them in its own place."""
+
+    def text(self, ledger, found):
+        raise NotImplementedError
+
+    def run(self):
+        root = Path(self.env.srcdir)
+        source = root / "book" / "claims.yml"
+        ledger = yaml.safe_load(source.read_text(encoding="utf8"))
+        docs = claims.notebooks(root)
+        for path in (source, root / "_toc.yml", *(root / f"{doc}.ipynb" for doc in docs)):
+            self.env.note_dependency(str(path))
+        try:
+            found = claims.collect(root, docs, ledger)
+        except claims.ClaimError as error:
+            raise ExtensionError(f"claims page: {error}") from error
+        lines = StringList(self.text(ledger, found).splitlines(), str(source))
+        box = nodes.Element()
+        self.state.nested_parse(lines, self.content_offset, box, match_titles=True)
+        return box.children
+
+
+class ClaimsSummary(ClaimsDirective):
+    """One sentence that counts claims, derivations and checks."""
+
+    def text(self, ledger, found):
+        return claims.summary(found)
+
+
+class ClaimsTable(ClaimsDirective):
+    """One section for each claim. It must stand at the end of its page, since it opens sections."""
+
+    def text(self, ledger, found):
+        return claims.page(ledger, found)
+
+
+def setup(app):
+    app.add_directive("claims-summary", ClaimsSummary)
+    app.add_directive("claims-table", ClaimsTable)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,121 @@
+"""Layers made of layers: one after the other (`Serial`), or beside a skip (`Residual`)."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.arguments import require_shape
+from ntkbook.networks.dense import Dense
+from ntkbook.networks.layer import Layer
+from ntkbook.networks.signal import add_branch
+
+
+@dataclass(frozen=True, init=False)
+class Container(Layer):
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers):
+        for position, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(
+                    f"layers[{position}] must be a layer, such as Dense(64), "
+                    f"got {type(layer).__name__}"
+                )
+        object.__setattr__(self, "layers", layers)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+
+    def pairs(self, params):
+        """Each layer with its parameters; ValueError when `params` has another length."""
+        if len(params) != len(self.layers):
+            raise ValueError(
+                f"params must have one entry for each of the {len(self.layers)} layers, "
+                f"got {len(params)}"
+            )
+        return zip(self.layers, params, strict=True)
+
+    def apply(self, params, x):
+        for layer, layer_params in self.pairs(params):
+            x = layer.apply(layer_params, x)
+        return x
+
+    def hyperparameters(self):
+        return tuple(layer.hyperparameters() for layer in self.layers)
+
+    @property
+    def depth(self):
+        return sum(layer.depth for layer in self.layers)
+
+    def propagate(self, signal, hyperparameters):
+        for layer, scales in zip(self.layers, hyperparameters, strict=True):
+            signal = layer.propagate(signal, scales)
+        return signal
+
+    def width_after(self, features):
+        for layer in self.layers:
+            features = layer.width_after(features)
+        return features
+
+    def _init(self, key, features, dtype):
+        params = []
+        keys = jax.random.split(key, len(self.layers))
+        for layer_key, layer in zip(keys, self.layers, strict=True):
+            params.append(layer._init(layer_key, features, dtype))
+            features = layer.width_after(features)
+        return tuple(params)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Serial(Container):
+    """Layers one after the other; its parameters are the tuple of theirs.
+
+    >>> from ntkbook import Dense, Erf, Serial
+    >>> net = Serial(Dense(512, w_std=1.5, b_std=0.05), Erf(), Dense(1, w_std=1.5, b_std=0.05))
+    >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> params = net.init(jax.random.key(0), x.shape[1:])
+    >>> net.apply(params, x).shape
+    (2, 1)
+    >>> net.kernel(x).ntk.round(3).tolist()
+    [[2.475, 0.007], [0.007, 2.475]]
+    """
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Residual(Container):
+    """x plus the layers applied one after the other to x, which must keep the width.
+
+    Its kernel asks for a branch that ends in a Dense layer, whose independent weights make the
+    two summands uncorrelated.
+
+    >>> from ntkbook import Dense, Relu, Residual, Serial
+    >>> net = Serial(Dense(64), Residual(Relu(), Dense(64, w_std=0.5)), Dense(1))
+    >>> net.kernel(jnp.ones((1, 3))).nngp.round(12).tolist()   # 1 + 0.25 * 1/2
+    [[1.125]]
+    """
+
+    def apply(self, params, x):
+        branch = super().apply(params, x)
+        return x + require_shape("the branch of a Residual", branch, jnp.shape(x))
+
+    def propagate(self, signal, hyperparameters):
+        if not _ends_in_dense(self):
+            raise ValueError(
+                f"kernel expects the branch of a Residual to end in a Dense layer, got {self}"
+            )
+        self.width_after(signal.features)
+        return add_branch(signal, super().propagate(signal, hyperparameters))
+
+    def width_after(self, features):
+        width = super().width_after(features)
+        if width != features:
+            raise ValueError(
+                f"the branch of a Residual must keep the width, got {features} in and {width} out"
+            )
+        return width
+
+
+def _ends_in_dense(container):
+    last = container.layers[-1] if container.layers else None
+    return isinstance(last, Dense) or (isinstance(last, Serial) and _ends_in_dense(last))

@@ -1,0 +1,98 @@
+"""The dense layer, in the NTK and in the standard parametrization."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.arguments import (
+    require_choice,
+    require_count,
+    require_nonnegative,
+    require_positive,
+    require_shape,
+)
+from ntkbook.networks.layer import Layer
+from ntkbook.networks.signal import through_dense
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer, w_std/sqrt(d) x W + b_std b.
+
+    In the NTK parametrization W and b are standard normal and the scales stay outside (Jacot et
+    al. 2018).  In the standard parametrization they are drawn with standard deviations
+    w_std/sqrt(d) and b_std and used as they are, x W + b: the same function at initialisation,
+    other gradients.  Its tangent kernel grows with width and has no limit; `kernel` then gives
+    the leading order at the widths stated, with d K for the gradients of the weights and 1 for
+    those of the biases, as neural-tangents does.
+
+    Parameters are {"w": (d, width), "b": (width,)}; "b" is absent when b_std is zero.  Raises
+    ValueError for a width below 1, w_std <= 0, b_std < 0 or another parametrization.
+
+    >>> layer = Dense(3, w_std=2.0, b_std=0.1)
+    >>> params = layer.init(jax.random.key(0), (5,))
+    >>> {name: leaf.shape for name, leaf in params.items()}
+    {'w': (5, 3), 'b': (3,)}
+    >>> layer.apply(params, jnp.ones((7, 5))).shape
+    (7, 3)
+    >>> layer.kernel(jnp.ones((1, 5))).ntk.round(2).tolist()
+    [[4.01]]
+    """
+
+    width: int
+    w_std: float = 1.0
+    b_std: float = 0.0
+    parametrization: str = "ntk"
+
+    def __post_init__(self):
+        # Plain numbers, since NumPy scalars would turn float32 parameters into float64.
+        object.__setattr__(self, "width", require_count("width", self.width))
+        object.__setattr__(self, "w_std", float(require_positive("w_std", self.w_std)))
+        object.__setattr__(self, "b_std", float(require_nonnegative("b_std", self.b_std)))
+        require_choice("parametrization", self.parametrization, ("ntk", "standard"))
+
+    def scales(self, features):
+        """The factors of W and b in the forward pass for inputs of width `features`."""
+        if self.parametrization == "standard":
+            return 1.0, float(self.b_std > 0)
+        return self.w_std / math.sqrt(features), self.b_std
+
+    def apply(self, params, x):
+        w = params["w"]
+        require_shape("x", x, (None, w.shape[0]))
+        w_scale, b_scale = self.scales(w.shape[0])
+        z = w_scale * (x @ w)
+        return z + b_scale * params["b"] if self.b_std else z
+
+    def hyperparameters(self):
+        return {"w_std": self.w_std, "b_std": self.b_std}
+
+    @partial(jax.jit, static_argnums=0)
+    def propagate(self, signal, hyperparameters):
+        w_std, b_std = (
+            jnp.asarray(hyperparameters[name], signal.ntk.dtype) for name in ("w_std", "b_std")
+        )
+        standard = self.parametrization == "standard"
+        return through_dense(
+            signal,
+            width=self.width,
+            weight_variance=w_std**2,
+            bias_variance=b_std**2,
+            weight_gain=signal.features if standard else w_std**2,
+            bias_gain=float(self.b_std > 0) if standard else b_std**2,
+        )
+
+    def width_after(self, features):
+        return self.width
+
+    def _init(self, key, features, dtype):
+        w_key, b_key = jax.random.split(key)
+        standard = self.parametrization == "standard"
+        w_std, b_std = (self.w_std / math.sqrt(features), self.b_std) if standard else (1, 1)
+        params = {"w": w_std * jax.random.normal(w_key, (features, self.width), dtype)}
+        if self.b_std:
+            params["b"] = b_std * jax.random.normal(b_key, (self.width,), dtype)
+        return params

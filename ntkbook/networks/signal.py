@@ -1,0 +1,206 @@
+"""The pair of kernels of an infinitely wide network, and what moves it through the layers.
+
+A network starts with `input_signal`; a dense layer is `through_dense`, a nonlinearity
+`through_dual`, a skip connection `add_branch`; `kernel_of` reads the kernels off at the end.  All
+are elementwise in the (n1, n2) matrices after the first inner product.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.arrays import gram
+from ntkbook.gaussian.pairs import cosine_with_gap, once, pair, safe_sqrt
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Kernel:
+    """The NNGP and the tangent kernel of a network between n1 and n2 inputs.
+
+    `nngp` (n1, n2) is E[f(x1) f(x2)] per output; `ntk` (n1, n2) is the limit of the inner
+    product of the gradients of f.  Of `kernel_diagonal` both are (n,).
+    """
+
+    nngp: jax.Array
+    ntk: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Signal:
+    """What travels through the layers of an infinitely wide network.
+
+    `var1` (n1, 1) and `var2` (1, n2) are the variances of each entry, `cosine` and `gap`
+    (n1, n2) the angle between two inputs, gap being 1 - |cosine| without cancellation, `ntk` the
+    tangent kernel.  Known without data are `features`, the width that arrives at the next layer,
+    and `gaussian`, whether the entries are Gaussian there, so that a nonlinearity may follow.
+    """
+
+    var1: jax.Array
+    var2: jax.Array
+    cosine: jax.Array
+    gap: jax.Array
+    ntk: jax.Array
+    features: int = field(metadata={"static": True})
+    gaussian: bool = field(default=False, metadata={"static": True})
+
+    @property
+    def nngp(self):
+        return once(safe_sqrt(self.var1)) * once(safe_sqrt(self.var2)) * self.cosine
+
+
+# Numbers that a fast cache holds.
+_CACHED = 2**17
+
+
+def kernel_of(signal):
+    """The `Kernel` that a `Signal` stands for."""
+    return Kernel(signal.nngp, signal.ntk)
+
+
+class Inputs(NamedTuple):
+    """Raw inputs `x` (n, d), their squared lengths `length2` (n,), and `unit`, x at length one."""
+
+    x: jax.Array
+    length2: jax.Array
+    unit: jax.Array
+
+
+def inputs(x):
+    """The `Inputs` of x (n, d)."""
+    length2 = (x * x).sum(-1)
+    return Inputs(x, length2, x / jnp.where(length2 > 0, safe_sqrt(length2), 1)[:, None])
+
+
+def input_signal(inputs1, inputs2, exact=False, identical=False):
+    """The `Signal` x1 · x2 / d of the raw `Inputs`: fixed features, no tangent.
+
+    The Gram matrix gives 1 - |ρ| of nearly parallel inputs up to its own rounding, some sqrt(d)
+    units; differences of the inputs give the angle to a few units, for n1 n2 d operations
+    outside the matrix product.  With `exact` they are always taken, otherwise when a pair is
+    closer than eps^(3/8), which is 1.4e-6 in float64 and 2.5e-3 in float32.  `identical`, a mask,
+    marks pairs that are known to be one input.
+    """
+    features = inputs1.x.shape[-1]
+    var1, var2 = inputs1.length2[:, None], inputs2.length2[None, :]
+    zero = (var1 == 0) | (var2 == 0)
+    parallel = zero | identical
+    cosine = jnp.where(parallel, 1, jnp.clip(gram(inputs1.unit, inputs2.unit), -1, 1))
+    gap = jnp.where(parallel, 0, 1 - jnp.abs(cosine))
+    limit = 2 if exact else jnp.finfo(gap.dtype).eps ** 0.375
+    close = ((gap < limit) & ~parallel).any()
+    near = (gap < 0.5) & ~parallel
+    precise = partial(_gap_by_differences, inputs1.x, inputs2.x, cosine, near)
+    gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
+    return Signal(var1 / features, var2 / features, cosine, gap, jnp.zeros_like(gap), features)
+
+
+def _gap_by_differences(x1, x2, cosine, near, gap):
+    """1 - |ρ| where `near`, from the part of x2 ∓ x1 that is orthogonal to x1."""
+
+    def sine2_of(args):
+        row, signs = args
+        apart = x2 - signs[:, None] * row
+        length2, norm2 = (row * row).sum(), (x2 * x2).sum(-1)
+        along = (apart * row).sum(-1) / jnp.where(length2 > 0, length2, 1)
+        across = apart - along[:, None] * row
+        return (across * across).sum(-1) / jnp.where(norm2 > 0, norm2, 1)
+
+    rows = max(1, min(len(x1), _CACHED // x2.size))
+    sine2 = jax.lax.map(sine2_of, (x1, jnp.where(cosine < 0, -1.0, 1.0)), batch_size=rows)
+    return jnp.where(near, sine2 / (1 + jnp.abs(cosine)), gap)
+
+
+def paired_signal(x):
+    """The `Signal` of each input (n, d) with itself; everything in it has shape (n,)."""
+    variance = (x * x).sum(-1) / x.shape[-1]
+    one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
+    return Signal(variance, variance, one, zero, zero, x.shape[-1])
+
+
+def through_dense(signal, width, weight_variance, bias_variance, weight_gain, bias_gain):
+    """K becomes σ_w² K + σ_b², and Θ becomes the layer's own gradients plus σ_w² Θ.
+
+    The gradients in the weights have inner product `weight_gain` K, those in the biases
+    `bias_gain`.  In the NTK parametrization the gains are the variances, and the layer's own
+    part is the new K (Jacot et al. 2018, theorem 1).
+    """
+    own = weight_gain * signal.nngp + bias_gain
+    weights = replace(
+        signal,
+        var1=weight_variance * signal.var1,
+        var2=weight_variance * signal.var2,
+        ntk=own + weight_variance * signal.ntk,
+        features=width,
+        gaussian=True,
+    )
+    bias = jnp.asarray(bias_variance, signal.ntk.dtype)
+    zero = jnp.zeros_like(bias)
+    return add_branch(weights, Signal(bias, bias, zero + 1, zero, zero, width, gaussian=True))
+
+
+def through_dual(signal, dual):
+    """K becomes E[φ(u) φ(v)], and Θ is multiplied by E[φ'(u) φ'(v)].
+
+    Raises ValueError when the entries are not Gaussian, that is when no dense layer comes
+    between this nonlinearity and the inputs or another nonlinearity.
+    """
+    if not signal.gaussian:
+        raise ValueError(
+            "kernel expects a Dense layer before each nonlinearity, got a nonlinearity that "
+            "follows the inputs or another nonlinearity, where the signal is not Gaussian"
+        )
+    before = pair(signal.var1, signal.var2, signal.cosine, signal.gap)
+    value, slope = dual.value_and_slope(before)
+    cosine, gap = dual.cosine_and_gap(before, value)
+    return replace(
+        signal,
+        var1=dual.diagonal(signal.var1),
+        var2=dual.diagonal(signal.var2),
+        cosine=cosine,
+        gap=gap,
+        ntk=slope * signal.ntk,
+        gaussian=False,
+    )
+
+
+def add_branch(signal, branch):
+    """The signal x + h(x), where `branch` is that of h and independent of x, with mean zero.
+
+    Every cross term vanishes and both kernels add up.  For the angle let u² and v² = 1 - u² be
+    the shares of `signal` and `branch` in a variance.  Then ρ = u1 u2 ρ_x + v1 v2 ρ_h, and 1 ± ρ is
+    a sum of terms that are all small when it is: 1 - u1 u2 - v1 v2 is half a squared distance.
+    """
+    var1, var2 = signal.var1 + branch.var1, signal.var2 + branch.var2
+    u1, u2 = _root_share(signal.var1, var1, 1), _root_share(signal.var2, var2, 1)
+    v1, v2 = _root_share(branch.var1, var1, 0), _root_share(branch.var2, var2, 0)
+    u, v = u1 * u2, v1 * v2
+    apart = ((u1 - u2) ** 2 + (v1 - v2) ** 2) / 2
+    gaps = zip(_signed_gaps(signal), _signed_gaps(branch), strict=True)
+    gap = once(reduce(jnp.minimum, (apart + u * main + v * side for main, side in gaps)))
+    return replace(
+        signal,
+        var1=var1,
+        var2=var2,
+        cosine=cosine_with_gap(u * signal.cosine + v * branch.cosine, gap),
+        gap=gap,
+        ntk=signal.ntk + branch.ntk,
+        gaussian=signal.gaussian and branch.gaussian,
+    )
+
+
+def _root_share(part, whole, if_zero):
+    """sqrt(part/whole), and `if_zero` where the whole vanishes."""
+    alive = whole > 0
+    return once(jnp.where(alive, safe_sqrt(part / jnp.where(alive, whole, 1)), if_zero))
+
+
+def _signed_gaps(signal):
+    """1 - ρ and 1 + ρ."""
+    obtuse = signal.cosine < 0
+    near, far = signal.gap, 2 - signal.gap
+    return jnp.where(obtuse, far, near), jnp.where(obtuse, near, far)

@@ -1,0 +1,90 @@
+"""Kernels computed tile by tile, so that a few compiled programs serve every number of inputs."""
+
+import math
+from collections import deque
+from functools import partial
+
+import jax
+import numpy as np
+
+from ntkbook.networks.signal import Kernel, inputs
+
+# The sides of a tile.  Inputs are padded up to one of them, so that a few compiled programs serve
+# matrices of every size; from 16 inputs on, padding little more than doubles the work at worst.
+SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
+
+
+# Tiles that may be computed before the first of them is written.
+_AHEAD = 2
+
+
+def tiled(compute, x1, x2):
+    """`compute(inputs1, inputs2, identical)`, a `Kernel`, tile by tile into a pair of matrices.
+
+    A tile stays in cache through all layers, and while it is computed the ones before it are
+    written.  With x2 None the kernel of x1 with itself is computed on and above the diagonal and
+    mirrored; on the diagonal the tiles get `identical`, the mask of pairs that are one input.
+    """
+    symmetric = x2 is None
+    blocks1 = _blocks(x1)
+    blocks2 = blocks1 if symmetric else _blocks(x2)
+    shape = len(x1), len(x1 if symmetric else x2)
+    matrices = Kernel(_aligned(shape, x1.dtype), _aligned(shape, x1.dtype))
+
+    corners = ((i, j) for i in blocks1 for j in blocks2 if not symmetric or i <= j)
+    waiting: deque = deque()
+
+    def write():
+        (i, j), tile = waiting.popleft()
+        jax.tree.map(partial(_place, i=i, j=j, symmetric=symmetric), matrices, tile)
+
+    for i, j in corners:
+        inputs1, inputs2 = blocks1[i], blocks2[j]
+        identical = np.eye(len(inputs1.x), len(inputs2.x), dtype=bool) & (symmetric and i == j)
+        waiting.append(((i, j), compute(inputs1, inputs2, identical)))
+        if len(waiting) > _AHEAD:
+            write()
+    while waiting:
+        write()
+    return jax.tree.map(partial(jax.device_put, may_alias=True), matrices)
+
+
+def _place(matrix, tile, i, j, symmetric):
+    """Write a tile, without its padding, at row i and column j, and its mirror image."""
+    here = matrix[i : i + tile.shape[0], j : j + tile.shape[1]]
+    tile = np.asarray(tile)[: here.shape[0], : here.shape[1]]
+    here[...] = tile
+    if symmetric and i == j:
+        np.copyto(here, tile.T, where=np.tri(len(tile), dtype=bool))
+    elif symmetric:
+        matrix[j : j + here.shape[1], i : i + here.shape[0]] = tile.T
+
+
+def _blocks(x):
+    """First row → the `Inputs` of a block of rows, padded with zeros to the side of a tile."""
+    x = np.asarray(x)
+    side = side_of(len(x))
+    rows = ((start, x[start : start + side]) for start in range(0, len(x), side))
+    return {start: _inputs(np.pad(part, ((0, side - len(part)), (0, 0)))) for start, part in rows}
+
+
+def side_of(n):
+    """The smallest side that holds n rows, or one of the two largest."""
+    for side in SIDES:
+        if n <= side:
+            return side
+    smaller, larger = SIDES[-2:]
+    padded = {side: math.ceil(n / side) * side for side in (smaller, larger)}
+    # A pair of inputs costs some 20 % less in the larger tile.
+    return smaller if 1.2 * padded[smaller] ** 2 < padded[larger] ** 2 else larger
+
+
+_inputs = jax.jit(inputs)
+
+
+def _aligned(shape, dtype):
+    """An uninitialised NumPy array whose memory JAX can take over without a copy."""
+    size, item = math.prod(shape), np.dtype(dtype).itemsize
+    raw = np.empty(size + 64 // item, dtype)
+    first = -raw.ctypes.data % 64 // item
+    return raw[first : first + size].reshape(shape)

@@ -1,0 +1,90 @@
+"""The tangent kernel of this package's own networks without any Jacobian.
+
+The share of a dense layer is the Gram matrix of its inputs times, entry by entry, that of the
+signals propagated back to it.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.arrays import gram
+from ntkbook.networks.activations import Nonlinearity
+from ntkbook.networks.containers import Residual, Serial
+from ntkbook.networks.dense import Dense
+from ntkbook.networks.layer import Layer
+from ntkbook.tangents.features import inner_products
+
+
+def factorisable(f):
+    """The network whose `apply` f is, when all its layers are this package's; else None."""
+    net = getattr(f, "__self__", None)
+    own = isinstance(net, Layer) and f == net.apply
+    return net if own and _supported(net) else None
+
+
+def _supported(layer):
+    if type(layer) in (Serial, Residual):
+        return all(map(_supported, layer.layers))
+    return type(layer) is Dense or isinstance(layer, Nonlinearity)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def factorised_ntk(net, trace, params, x1, x2):
+    left = _dense_factors(net, params, x1)
+    right = left if x2 is None else _dense_factors(net, params, x2)
+    theta = 0
+    for (scales, a, g), (_, b, h) in zip(left, right, strict=True):
+        weights, biases = scales
+        inputs = weights**2 * gram(a, b) + biases**2
+        signals = inner_products(g, h, trace)
+        theta = theta + (inputs if trace else inputs[:, :, None, None]) * signals
+    return theta
+
+
+def _dense_factors(net, params, x):
+    """For each dense layer its scales, inputs (n, d), and back-propagated signals (n, k, width).
+
+    The signals are the gradients of the k outputs in zeros added to the pre-activations, so
+    that any arrangement of layers will do.
+    """
+    layers = list(_dense_layers(net))
+    dtype = jnp.result_type(x, *jax.tree.leaves(params))
+    zeros = [jnp.zeros((len(x), layer.width), dtype) for layer in layers]
+
+    def outputs(shifts):
+        inputs = []
+
+        def visit(x, z):
+            inputs.append(x)
+            return z + shifts[len(inputs) - 1]
+
+        return _run(net, params, x, visit), inputs
+
+    y, pullback, inputs = jax.vjp(outputs, zeros, has_aux=True)
+    # Rows are independent, so one pass serves all examples: all ones in one output.
+    unit = jnp.eye(y.shape[1], dtype=y.dtype)
+    (signals,) = jax.vmap(lambda row: pullback(jnp.zeros_like(y) + row), out_axes=1)(unit)
+    scales = [layer.scales(a.shape[1]) for layer, a in zip(layers, inputs, strict=True)]
+    return list(zip(scales, inputs, signals, strict=True))
+
+
+def _dense_layers(layer):
+    """The dense layers in the order in which `_run` visits them."""
+    if isinstance(layer, Dense):
+        yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from _dense_layers(inner)
+
+
+def _run(layer, params, x, visit):
+    """`layer.apply(params, x)`, with visit(x, z) for the output z of each dense layer."""
+    if isinstance(layer, Dense):
+        return visit(x, layer.apply(params, x))
+    if not isinstance(layer, (Serial, Residual)):
+        return layer.apply(params, x)
+    z = x
+    for inner, inner_params in layer.pairs(params):
+        z = _run(inner, inner_params, z, visit)
+    return x + z if isinstance(layer, Residual) else z

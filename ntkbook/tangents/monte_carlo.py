@@ -1,0 +1,98 @@
+"""Kernels of wide networks by sampling: the average over networks drawn at random."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.arguments import as_floating, require_count, require_finite
+from ntkbook._base.arrays import gram
+from ntkbook.networks.layer import Layer
+from ntkbook.networks.signal import Kernel
+from ntkbook.tangents.empirical import empirical_ntk
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class KernelEstimate:
+    """The `mean` kernels of `samples` networks and their `standard_error`, a `Kernel` each."""
+
+    mean: Kernel
+    standard_error: Kernel
+    samples: int = field(metadata={"static": True})
+
+
+def monte_carlo_kernel(net, key, x1, x2=None, samples=1024, *, batch_size=64):
+    """The NNGP and the tangent kernel of networks of finite width, averaged over their start.
+
+    With k outputs a draw contributes f(x1) f(x2)ᵀ/k to `nngp` and the trace of its empirical
+    kernel over outputs, divided by k, to `ntk`.  The error of the mean falls as 1/√samples.
+    What stays is the difference between the width drawn and infinite width: it is of order
+    1/width in general, and zero for both kernels of one hidden layer in the NTK parametrization.
+
+    **Arguments**: `net`, a network of this package, or a pair of functions (init, apply) with
+    parameters init(key, input_shape) and outputs apply(params, x), (n,) or (n, k); PRNG `key`;
+    `x1` (n1, …) and `x2` (n2, …), x1 itself if not given; `samples` ≥ 2, drawn `batch_size` at a
+    time, which bounds the memory.  Parameters of this package's networks have the dtype of `x1`.
+
+    **Returns**: `KernelEstimate`, of kernels (n1, n2).
+
+    **Raises**: TypeError for another `net`; ValueError for fewer samples, for inputs or kernels
+    that are not finite, and for outputs of another shape.
+
+    Source: Jacot et al. 2018, proposition 1 and theorem 1, the limits that are estimated.
+
+    >>> from ntkbook import Dense, Relu, Serial
+    >>> net, x = Serial(Dense(32, w_std=2**0.5), Relu(), Dense(8)), jnp.array([[1.0, 0.0]])
+    >>> estimate = monte_carlo_kernel(net, jax.random.key(0), x, samples=400)
+    >>> off = (estimate.mean.ntk - net.kernel(x).ntk) / estimate.standard_error.ntk
+    >>> bool(abs(off[0, 0]) < 3)
+    True
+    """
+    x1 = require_finite("x1", as_floating("x1", x1))
+    x2 = None if x2 is None else require_finite("x2", as_floating("x2", x2))
+    own = isinstance(net, Layer)
+    if not own and not (isinstance(net, tuple) and len(net) == 2 and all(map(callable, net))):
+        raise TypeError(
+            f"net must be a network of this package or functions (init, apply), got {net!r}"
+        )
+    samples, batch_size = (
+        require_count("samples", samples, 2),
+        require_count("batch_size", batch_size),
+    )
+    init, apply = (net.init, net.apply) if own else net
+    dtype = (x1.dtype,) if own else ()
+    mean, error = _estimate(init, apply, dtype, samples, min(batch_size, samples), key, x1, x2)
+    require_finite("the kernels", jnp.stack([mean.nngp, mean.ntk]))
+    return KernelEstimate(mean, error, samples)
+
+
+@partial(jax.jit, static_argnums=range(5))
+def _estimate(init, apply, dtype, samples, batch_size, key, x1, x2):
+    def draw(key):
+        params = init(key, x1.shape[1:], *dtype)
+        left = apply(params, x1).reshape(len(x1), -1)
+        right = left if x2 is None else apply(params, x2).reshape(len(x2), -1)
+        ntk = empirical_ntk(apply, params, x1, x2, outputs="trace")
+        return Kernel(gram(left, right) / left.shape[1], ntk / left.shape[1])
+
+    def add(moments, batch):
+        """Count, mean and sum of squared deviations, one batch further (Chan et al. 1979)."""
+        (count, mean, squares), (keys, index) = moments, batch
+        drawn, use = jax.vmap(draw)(keys), (index < samples)[:, None, None]
+        total = count + use.sum(dtype=count.dtype)
+        new = jax.tree.map(lambda d, m: m + (d - m).sum(0, where=use) / total, drawn, mean)
+        squares = jax.tree.map(
+            lambda q, d, m, n: q + ((d - n) ** 2).sum(0, where=use) + count * (m - n) ** 2,
+            *(squares, drawn, mean, new),
+        )
+        return (total, new, squares), None
+
+    keys = jax.random.split(key, samples)
+    index = jnp.arange(-(-samples // batch_size) * batch_size).reshape(-1, batch_size)
+    zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(draw, key))
+    start = jnp.zeros((), zero.ntk.dtype), zero, zero
+    batches = keys[jnp.minimum(index, samples - 1)], index
+    (_, mean, squares), _ = jax.lax.scan(add, start, batches)
+    return mean, jax.tree.map(lambda q: jnp.sqrt(q / samples / (samples - 1)), squares)

@@ -1,0 +1,110 @@
+"""How fast a spectrum decays, how many modes it leaves to learn, and how fast they are learnt."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbook._base.arguments import (
+    as_floating,
+    is_traced,
+    require_finite,
+    require_nonnegative,
+    require_shape,
+)
+from ntkbook._base.arrays import matmul
+from ntkbook.training.modes import spectrum
+
+
+def condition_number(kernel):
+    """Condition number λmax/λmin of a PSD kernel (N, N); infinite for a singular one.
+
+    An eigenvalue up to N·eps·λmax counts as zero.
+
+    **Raises**: ValueError for a kernel that is not symmetric and PSD, or that is zero.
+
+    >>> import jax.numpy as jnp
+    >>> round(float(condition_number(jnp.array([[2.0, 1.0], [1.0, 2.0]]))), 4)
+    3.0
+    >>> float(condition_number(jnp.ones((2, 2))))
+    inf
+    """
+    values = spectrum("kernel", kernel)
+    if not is_traced(values) and not values[-1] > 0:
+        raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")
+    return values[-1] / values[0]
+
+
+def effective_dimension(kernel, ridge):
+    """Effective dimension tr Θ(Θ + δI)⁻¹ = Σ λ/(λ + δ) of a PSD kernel (N, N) at ridge δ.
+
+    It falls from the rank of Θ at δ = 0 (an eigenvalue up to N·eps·λmax counts as zero) to 0.
+
+    **Raises**: ValueError for a kernel that is not symmetric and PSD, or a negative ridge.
+
+    >>> import jax.numpy as jnp
+    >>> kernel = jnp.array([[2.0, 1.0], [1.0, 2.0]])    # eigenvalues 1 and 3
+    >>> round(float(effective_dimension(kernel, ridge=1.0)), 4)
+    1.25
+    """
+    require_nonnegative("ridge", ridge)
+    values = spectrum("kernel", kernel)
+    learnt = values > 0
+    return jnp.sum(jnp.where(learnt, values / jnp.where(learnt, values + ridge, 1), 0))
+
+
+def fit_decay(k, values):
+    """Exponent p of a power law values ≈ c·k^p, by least squares in log-log coordinates.
+
+    **Arguments**: `k` (m,) and `values` (m,), positive, m ≥ 2.
+
+    **Returns**: the slope, a scalar; negative for a decay.
+
+    **Raises**: ValueError for unequal lengths, for fewer than two points or two different `k`,
+    and for numbers that are not positive.
+
+    >>> import jax.numpy as jnp
+    >>> k = jnp.arange(1.0, 9.0)
+    >>> round(float(fit_decay(k, 5.0 * k**-2)), 4)
+    -2.0
+    """
+    k, values = as_floating("k", k), as_floating("values", values)
+    require_shape("k", k, (None,))
+    require_shape("values", values, k.shape)
+    return _slope(_log("k", k), _log("values", values))
+
+
+def fit_rate(times, amplitudes):
+    """Rate γ of an exponential decay |amplitude| ≈ c·e^{−γt}, by least squares on its logarithm.
+
+    **Arguments**: `times` (T,), T ≥ 2; `amplitudes` (T,) or (T, m), one column for each mode, of
+    either sign and nowhere zero.
+
+    **Returns**: the rate, a scalar or (m,); positive for a decay.
+
+    **Raises**: ValueError for unequal lengths, for fewer than two different times, and for an
+    amplitude that is zero: it has no logarithm.
+
+    >>> import jax.numpy as jnp
+    >>> times = jnp.linspace(0.0, 2.0, 5)
+    >>> round(float(fit_rate(times, -3.0 * jnp.exp(-1.5 * times))), 4)
+    1.5
+    """
+    times = as_floating("times", times)
+    amplitudes = as_floating("amplitudes", amplitudes)
+    require_shape("times", times, (None,))
+    require_shape("amplitudes", amplitudes, times.shape + (None,) * (amplitudes.ndim == 2))
+    return -_slope(require_finite("times", times), _log("|amplitudes|", jnp.abs(amplitudes)))
+
+
+def _log(name, positive):
+    require_finite(name, positive)
+    if not is_traced(positive) and not np.all(np.asarray(positive) > 0):
+        raise ValueError(f"{name} must be positive to be fitted, got {np.min(positive):.3g}")
+    return jnp.log(positive)
+
+
+def _slope(x, y):
+    """Least-squares slope of y (m,) or (m, columns) against x (m,)."""
+    if x.size < 2 or (not is_traced(x) and np.ptp(np.asarray(x)) == 0):
+        raise ValueError(f"a fit needs at least two different points, got {x.size} point(s)")
+    x = x - x.mean()
+    return matmul(x, y - y.mean(axis=0)) / jnp.sum(x**2)

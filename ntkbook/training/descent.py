@@ -1,0 +1,129 @@
+"""Gradient descent under a constant kernel, with momentum or without, exact at every step."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbook._base.arguments import as_floating, is_traced, require_psd, require_symmetric
+from ntkbook._base.arrays import matmul
+from ntkbook.training.dynamics import KernelDynamics, dynamics_of
+from ntkbook.training.problem import require_momentum
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class GradientDescent(KernelDynamics):
+    """The solution made by `gradient_descent`; `t` is a number of steps ≥ 0, or an array."""
+
+    momentum: jax.Array = field(kw_only=True)
+
+    def _times(self, t):
+        steps = jnp.asarray(t)
+        if not jnp.issubdtype(steps.dtype, jnp.integer):
+            raise TypeError(f"t must count whole steps, got dtype {steps.dtype}")
+        if not is_traced(steps) and not np.all(np.asarray(steps) >= 0):
+            raise ValueError(f"t must count steps, zero or more, got {np.min(steps)}")
+        return steps
+
+    def _decay(self, t):
+        return self._evolved(t, _binary_digits(t))[..., 0]
+
+    def _gain(self, t):
+        return self._evolved(t, _binary_digits(t))[..., 2]
+
+    @partial(jax.jit, static_argnums=2)
+    def _evolved(self, steps, digits):
+        """State (decay, velocity, gain) of every mode after `steps`: (…, N, 3).
+
+        With p = decay and a = gain, one step of heavy ball on a mode is
+        w ← βw + ηp,  p ← p − λw,  a ← a + w,  starting from p = 1 and w = a = 0:
+        a 3×3 matrix for each mode, to be raised to the power `steps`.  Squaring it again and
+        again, and applying the squares that the binary digits of `steps` name, needs no case for
+        a null mode, for complex eigenvalues (oscillation) or for equal ones (critical damping).
+        """
+        lam, one = self.modes.values, jnp.ones_like(self.modes.values)
+        eta, beta, zero = self.learning_rate * one, self.momentum * one, 0 * one
+        rows = [
+            [1 - eta * lam, -lam * beta, zero],
+            [eta, beta, zero],
+            [eta, beta, one],
+        ]
+        step = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+        start = jnp.zeros((*steps.shape, *lam.shape, 3), lam.dtype).at[..., 0].set(1)
+
+        def square(digit, carried):
+            power, state = carried
+            applied = matmul(power, state[..., None])[..., 0]
+            named = ((steps >> digit) & 1)[..., None, None] == 1
+            return matmul(power, power), jnp.where(named, applied, state)
+
+        return jax.lax.fori_loop(0, digits, square, (step, start))[1]
+
+
+def _binary_digits(steps):
+    """How many binary digits the largest of `steps` has; under tracing, how many it can have."""
+    if is_traced(steps):
+        return jnp.iinfo(steps.dtype).bits - 1
+    return int(np.max(steps, initial=0)).bit_length()
+
+
+def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None, trained="all"):
+    """Gradient descent on ½ Σ (f − y)² of a model with constant kernel, exact at every step.
+
+    θ_{k+1} = θ_k − η∇L + β(θ_k − θ_{k−1}), without velocity at the start (heavy ball; β = 0 is
+    plain descent, whose residual is (I − ηΘ)^k (f_0 − y)).
+
+    Any learning rate is allowed.  Above `max_learning_rate` the result is the divergence itself,
+    correct until it overflows to infinity or, where infinities cancel, NaN: as the recursion does.
+
+    **Arguments**: `k_train`, `y_train`, `f0`, `trained` as for `gradient_flow`, singular kernels
+    included; `learning_rate` η > 0; `momentum` 0 ≤ β < 1.
+
+    **Returns**: `GradientDescent`, with the methods of `GradientFlow` at a whole number of steps,
+    or an integer array of them.  The cost grows with the logarithm of the number of steps.
+
+    **Raises**: as `gradient_flow`; ValueError for a momentum outside [0, 1) or a negative number
+    of steps, TypeError for steps that are not integers.
+
+    >>> import jax.numpy as jnp
+    >>> kernel, y = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([1.0, -1.0])
+    >>> descent = gradient_descent(kernel, y, learning_rate=0.5)    # residual (1 − 1/2)^k (−y)
+    >>> print(descent.train(jnp.array([1, 2])).round(4))
+    [[ 0.5  -0.5 ]
+     [ 0.75 -0.75]]
+    >>> print(gradient_descent(kernel, y, learning_rate=0.5, momentum=0.5).train(2).round(4))
+    [ 1. -1.]
+    """
+    problem = dynamics_of(k_train, y_train, learning_rate, f0, trained)
+    momentum = jnp.asarray(require_momentum(momentum), problem[1].dtype)
+    return GradientDescent(*problem, momentum=momentum)
+
+
+def max_learning_rate(kernel, momentum=0.0, nesterov=False):
+    """Learning rate below which gradient descent on ½ Σ (f − y)² converges with this kernel.
+
+    2(1 + β)/λmax for heavy ball, plain descent (β = 0) included, and 2(1 + β)/((1 + 2β) λmax)
+    for Nesterov's momentum.  The bound is that of the linear model: a network of finite width
+    may survive a larger rate by moving to where its kernel is smaller.
+
+    **Arguments**: `kernel` (N, N) symmetric and positive semi-definite, not zero; `momentum`
+    0 ≤ β < 1.
+
+    **Returns**: a scalar of the kernel's dtype.
+
+    **Raises**: ValueError for another kernel or momentum.
+
+    >>> import jax.numpy as jnp
+    >>> kernel = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    >>> round(float(max_learning_rate(kernel)), 4), round(float(max_learning_rate(kernel, 0.5)), 4)
+    (0.6667, 1.0)
+    """
+    kernel = require_symmetric("kernel", as_floating("kernel", kernel))
+    beta = require_momentum(momentum)
+    values = require_psd("kernel", jnp.linalg.eigvalsh(kernel))
+    if not is_traced(values) and not np.max(values, initial=0) > 0:
+        raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")
+    return 2 * (1 + beta) / (jnp.max(values) * (1 + 2 * beta if nesterov else 1))

@@ -1,0 +1,124 @@
+"""Kernel regression and the Gaussian process behind it, from one eigen-decomposition."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbook._base.arguments import (
+    as_floating,
+    is_traced,
+    require_finite,
+    require_nonnegative,
+    require_psd,
+    require_shape,
+)
+from ntkbook._base.arrays import matmul
+from ntkbook.training.modes import Modes, clear_null_modes, modes
+from ntkbook.training.problem import at_test_points, training_set
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Regression:
+    """The regression made by `regression`; `coefficients` are over the training points."""
+
+    modes: Modes
+    y: jax.Array
+    ridge: jax.Array
+
+    @property
+    def coefficients(self):
+        """α = (K + δI)⁻¹ y, of the shape of y, so that f(x) = K(x, X) α."""
+        return matmul(self.modes.vectors * self._inverse(), self.modes.project(self.y))
+
+    def predict(self, k_test_train):
+        """Predictions K(x, X) α from `k_test_train` (M, N): (M,) or (M, k)."""
+        k_test_train, _ = at_test_points(self.y, None, k_test_train, None)
+        return matmul(k_test_train, self.coefficients)
+
+    def posterior(self, k_test_train, k_test):
+        """Mean (M,) or (M, k) and covariance (M, M) of the Gaussian process, given the data.
+
+        The covariance K_** − K_*X (K + δI)⁻¹ K_X* is that of the function, without the noise δ
+        of a new observation, and the same for each output.  With only the diagonal of the kernel,
+        `k_test` (M,), come the variances (M,), cut off at zero.
+        """
+        mean = self.predict(k_test_train)
+        own = as_floating("k_test", k_test).astype(self.y.dtype)
+        require_shape("k_test", own, mean.shape[:1] * (1 if own.ndim == 1 else 2))
+        require_finite("k_test", own)
+        known = matmul(jnp.asarray(k_test_train, own.dtype), self.modes.vectors)
+        known = known * jnp.sqrt(self._inverse())
+        if own.ndim == 1:
+            return mean, jnp.maximum(own - jnp.sum(known**2, axis=1), 0)
+        return mean, own - matmul(known, known.T)
+
+    def log_marginal_likelihood(self):
+        """log p(y) of N observations with noise variance δ, summed over outputs: a scalar.
+
+        −½ yᵀ(K + δI)⁻¹y − ½ log det(K + δI) − ½ N log 2π (Rasmussen & Williams 2006, eq. 2.30).
+        """
+        values = self._definite("log_marginal_likelihood")
+        start = self.modes.project(self.y).reshape(len(values), -1)
+        terms = start**2 / values[:, None] + jnp.log(2 * jnp.pi * values)[:, None]
+        return -jnp.sum(terms) / 2
+
+    def leave_one_out_residuals(self):
+        """f_{−i}(x_i) − y_i, f_{−i} being the regression without example i: the shape of y.
+
+        Exact, without N regressions: −α_i / [(K + δI)⁻¹]_ii.
+        """
+        inverse = 1 / self._definite("leave_one_out_residuals")
+        diagonal = matmul(self.modes.vectors**2, inverse)
+        return -(self.coefficients.T / diagonal).T
+
+    def _inverse(self):
+        """1/(λ + δ) of each mode, zero where that is no number: a pseudo-inverse."""
+        values = self.modes.values + self.ridge
+        null = values == 0
+        return jnp.where(null, 0, 1 / jnp.where(null, 1, values))
+
+    def _definite(self, what):
+        values = self.modes.values + self.ridge
+        if not is_traced(values) and not np.min(values) > 0:
+            raise ValueError(f"{what} needs a positive ridge for a singular kernel, got ridge 0")
+        return values
+
+
+def regression(k_train, y_train, ridge=0.0):
+    """Kernel regression: the minimum of Σ (f(x_i) − y_i)² + δ ‖f‖², and of least ‖f‖ for δ = 0.
+
+    f(x) = K(x, X) (K + δI)⁻¹ y, in the space of the kernel K, is the limit of the gradient flow
+    under K at δ = 0, and the posterior mean of the Gaussian process of covariance K for
+    observations with noise of variance δ.  Eigenvalues up to N·eps·λmax are rounding and count
+    as zero; at δ = 0 their modes are left out, as `gradient_flow` does at t = ∞.
+
+    **Arguments**: `k_train` (N, N), symmetric and positive semi-definite, `nngp` or `ntk` of a
+    `Kernel`; `y_train` (N,) or (N, k); `ridge` δ ≥ 0.  Results have the arguments' dtype.
+
+    **Returns**: `Regression` with `predict(k_test_train)`, `posterior(k_test_train, k_test)`,
+    `coefficients`, `log_marginal_likelihood()` and `leave_one_out_residuals()`, a pytree.
+
+    **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
+    positive semi-definite, for shapes that do not fit, for NaN, for a negative ridge, and, of
+    the last two methods, for a singular kernel without a ridge.
+
+    Source: Rasmussen & Williams 2006, sections 2.2, 2.3, 5.4.2 and 6.2.
+
+    >>> import jax.numpy as jnp
+    >>> kernel, y = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([1.0, -1.0])
+    >>> fit = regression(kernel, y, ridge=1.0)       # y is the mode of eigenvalue 1: α = y/2
+    >>> print(fit.predict(jnp.array([[1.0, 0.5]])).round(4))
+    [0.25]
+    >>> print(fit.posterior(jnp.array([[1.0, 1.0]]), jnp.array([[2.0]]))[1].round(4))
+    [[1.5]]
+    >>> print(fit.leave_one_out_residuals().round(4))       # −1/3 from the other example, minus 1
+    [-1.3333  1.3333]
+    """
+    require_nonnegative("ridge", ridge)
+    kernel, y, _ = training_set(k_train, y_train, None)
+    found = modes(kernel)
+    values = clear_null_modes(require_psd("k_train", found.values))
+    return Regression(Modes(values, found.vectors), y, jnp.asarray(ridge, y.dtype))

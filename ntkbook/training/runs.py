@@ -1,0 +1,163 @@
+"""Full-batch gradient descent on a real model, with its whole trajectory recorded."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.arguments import as_floating, is_traced, require_count, require_positive
+from ntkbook.training.losses import mse
+from ntkbook.training.problem import require_momentum
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Run:
+    """What `train` recorded, at T = 1 + steps / record_every moments; record 0 is the start.
+
+    `steps` (T,) counts the steps taken; `losses` (T,); `train` (T, …) and `test` (T, …) are the
+    outputs on the training and test points, `test` None without any; `params` are the last ones.
+    """
+
+    steps: jax.Array
+    losses: jax.Array
+    train: jax.Array
+    test: jax.Array | None
+    params: object
+
+
+def train(
+    f,
+    params,
+    x,
+    y,
+    *,
+    learning_rate,
+    steps,
+    loss=mse,
+    momentum=0.0,
+    x_test=None,
+    record_every=1,
+    progress=False,
+    allow_divergence=False,
+):
+    """Train `f(params, x)` by full-batch gradient descent: θ ← θ − η∇L + β(last change of θ).
+
+    The whole run is one compiled scan; a second call with the same `f` and shapes, such as
+    another seed, reuses it.  Memory grows with the number of records, not of steps.
+
+    **Arguments**: `f`, hashable (a function, a bound method), from parameters, any pytree, and
+    inputs `x` to outputs; `y`, of the very shape of `f(params, x)`; `learning_rate` η > 0;
+    `steps` ≥ 0, a multiple of `record_every`; `loss(outputs, y)`, a scalar sum over examples;
+    `momentum` 0 ≤ β < 1 (heavy ball, without velocity at the start); `x_test`, inputs where the
+    outputs are recorded too; `progress=True` shows a bar (needs tqdm); `allow_divergence=True`
+    returns a diverging run as it is, infinities and NaN included.  The parameters' dtypes are
+    kept.
+
+    **Returns**: `Run`.
+
+    **Raises**: FloatingPointError naming the first step with a loss that is not finite, unless
+    that is allowed; ValueError or TypeError for arguments other than above.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([[1.0], [2.0]])
+    >>> run = train(lambda w, x: x @ w, jnp.zeros(1), x, jnp.array([1.0, 2.0]),
+    ...             learning_rate=0.1, steps=4, record_every=2)    # w ← w − 0.1 · 5 (w − 1)
+    >>> print(run.steps, run.losses.round(2), run.params.round(4))
+    [0 2 4] [2.5  0.16 0.01] [0.9375]
+    """
+    require_positive("learning_rate", learning_rate)
+    steps = require_count("steps", steps, minimum=0)
+    record_every = require_count("record_every", record_every)
+    if steps % record_every:
+        raise ValueError(f"steps must be a multiple of record_every={record_every}, got {steps}")
+    require_momentum(momentum)
+    y = as_floating("y", y)
+    _require_fit(f, params, x, y, loss)
+
+    chunks = steps // record_every
+    descend = partial(
+        _descend, f, loss, chunks, record_every, params, x, y, x_test, learning_rate, momentum
+    )
+    if progress:
+        with _bar(steps) as bar:
+            run, broken = descend(lambda: bar.update(record_every))
+            jax.effects_barrier()
+    else:
+        run, broken = descend(None)
+    if not allow_divergence and not is_traced(broken) and broken >= 0:
+        raise FloatingPointError(
+            f"training diverged: the loss is not finite after step {broken} of {steps} with "
+            f"learning_rate={learning_rate}, momentum={momentum}; lower the learning rate, or "
+            "pass allow_divergence=True to look at the run"
+        )
+    return run
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 10))
+def _descend(f, loss, chunks, record_every, params, x, y, x_test, eta, beta, report):
+    """The run, and the first step after which its loss was not finite, −1 if there is none."""
+
+    def objective(params):
+        outputs = f(params, x)
+        return loss(outputs, y.astype(outputs.dtype)), outputs
+
+    def observe(params, value, outputs):
+        return value, outputs, None if x_test is None else f(params, x_test)
+
+    def first_broken(broken, step, value):
+        return jnp.where((broken < 0) & ~jnp.isfinite(value), step, broken)
+
+    def move(state):
+        params, velocity, broken, step = state
+        (value, outputs), slope = jax.value_and_grad(objective, has_aux=True)(params)
+        velocity = jax.tree.map(lambda v, g: (beta * v - eta * g).astype(g.dtype), velocity, slope)
+        moved = jax.tree.map(jnp.add, params, velocity)
+        return (moved, velocity, first_broken(broken, step, value), step + 1), (value, outputs)
+
+    def chunk(state, _):
+        params = state[0]
+        # The forward pass of the first step is the record: a run recorded at every step costs
+        # no more than the training itself.
+        state, (value, outputs) = move(state)
+        if record_every > 1:
+            state = jax.lax.fori_loop(1, record_every, lambda _, s: move(s)[0], state)
+        if report is not None:
+            jax.debug.callback(report, ordered=True)
+        return state, observe(params, value, outputs)
+
+    still = jax.tree.map(jnp.zeros_like, params)
+    state = (jax.tree.map(jnp.asarray, params), still, jnp.int32(-1), jnp.int32(0))
+    (params, _, broken, step), records = jax.lax.scan(chunk, state, length=chunks)
+    value, outputs = objective(params)
+    last = observe(params, value, outputs)
+    losses, train, test = jax.tree.map(lambda r, e: jnp.append(r, e[None], 0), records, last)
+    counts = record_every * jnp.arange(chunks + 1)
+    return Run(counts, losses, train, test, params), first_broken(broken, step, value)
+
+
+def _require_fit(f, params, x, y, loss):
+    """Raise unless f(params, x) is an array of the shape of y and the loss a scalar."""
+    try:
+        hash(f), hash(loss)
+    except TypeError as error:
+        raise TypeError(
+            f"f and loss must be hashable, got {error}; wrap a model that is not in a function, "
+            "f = lambda params, x: ..."
+        ) from error
+    outputs = jax.eval_shape(f, params, x)
+    if getattr(outputs, "shape", None) != y.shape:
+        got = getattr(outputs, "shape", type(outputs).__name__)
+        raise ValueError(f"y must have the shape of f(params, x), {got}, got {y.shape}")
+    value = jax.eval_shape(loss, outputs, y)
+    if value.shape != ():
+        raise ValueError(f"loss must give a scalar, a sum over examples, got shape {value.shape}")
+
+
+def _bar(steps):
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError("progress=True needs tqdm: pip install tqdm") from error
+    return tqdm(total=steps, unit="step")

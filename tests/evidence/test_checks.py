@@ -1,0 +1,132 @@
+"""A check passes when theory and measurement agree, and could have failed."""
+
+import numpy as np
+import pytest
+
+from ntkbook import CheckError, check, report
+from ntkbook.evidence.checks import CHECK_MIME
+
+widths = np.array([64, 128, 256, 512, 1024])
+
+
+def exact(**changes):
+    arguments = {"theory": 2.0, "measured": 1.999, "atol": 0.01, "rejects": {"factor 2": 4.0}}
+    return check("C01/slope", "slope", **(arguments | changes))
+
+
+def test_exact():
+    result = exact()
+    assert (result.theory, result.measured, result.bound) == ("2", "1.999", "within 0.01")
+
+
+def test_arrays_are_compared_entry_by_entry():
+    theory = np.array([1.0, 2.0])
+    exact(theory=theory, measured=theory + 0.009, rejects={"swapped": theory[::-1]})
+    with pytest.raises(CheckError, match="off by 0.011"):
+        exact(theory=theory, measured=theory + [0, 0.011])
+
+
+def test_violation_names_everything():
+    with pytest.raises(CheckError, match="C01/slope: slope: theory 2, measured 2.5: off by 0.5"):
+        exact(measured=2.5)
+
+
+def test_a_bound_that_accepts_a_wrong_theory_is_refused():
+    with pytest.raises(CheckError, match="would also accept 'factor 2'"):
+        exact(rejects={"factor 2": 2.005})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measured": np.nan}, "measured must be finite"),
+        ({"theory": np.inf}, "theory must be finite"),
+        ({"measured": []}, "measured is empty"),
+        ({"rejects": {}}, "rejects must name"),
+        ({"rejects": {"nan": np.nan}}, "finite"),
+        ({"atol": 0.0}, "declare a bound"),
+        ({"atol": -1.0}, "nonnegative"),
+        ({"atol": np.nan}, "nonnegative"),
+        ({"atol": 2.0}, "vacuous"),
+        ({"atol": 0.0, "rtol": 1.0}, "vacuous"),
+        ({"theory": 0.0, "measured": 0.0}, "give scale="),
+        ({"theory": [2.0, 2.0]}, "shape"),
+        ({"rejects": {"other shape": [1.0, 2.0]}}, "shape"),
+        ({"x": widths}, "scaling"),
+        ({"standard_error": 0.1}, "statistical"),
+        ({"kind": "approximate"}, "kind must be"),
+        ({"kind": "statistical"}, "standard_error"),
+        ({"kind": "statistical", "standard_error": 0.0}, "positive"),
+        ({"kind": "scaling"}, "needs x"),
+    ],
+)
+def test_vacuous_or_malformed_checks_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        exact(**changes)
+
+
+@pytest.mark.parametrize("claim", ["C1/slope", "C01", "C01/Slope", "slope"])
+def test_bad_claim_id(claim):
+    with pytest.raises(ValueError, match="claim must look like"):
+        check(claim, "", theory=1.0, measured=1.0, atol=0.1, rejects={"two": 2.0})
+
+
+def test_theory_is_not_measurement():
+    value = np.array([1.0, 2.0])
+    with pytest.raises(ValueError, match="same object"):
+        exact(theory=value, measured=value)
+
+
+def test_statistical():
+    arguments = {"kind": "statistical", "theory": 0.0, "scale": 1.0, "rejects": {"biased": 0.5}}
+    check("C02/mean", "mean", measured=0.039, standard_error=0.01, **arguments)
+    with pytest.raises(CheckError):
+        check("C02/mean", "mean", measured=0.041, standard_error=0.01, **arguments)
+
+
+def test_scaling():
+    arguments = {"kind": "scaling", "theory": -0.5, "atol": 0.1, "rejects": {"no decay": 0.0}}
+    result = check("C11/offdiag", "slope", x=widths, measured=3 / np.sqrt(widths), **arguments)
+    assert result.measured == "-0.5"
+    with pytest.raises(CheckError):
+        check("C11/offdiag", "slope", x=widths, measured=3 / widths, **arguments)
+    for x, y, message in [
+        (widths[:4], 1 / widths[:4], "at least 5"),
+        (np.repeat(widths[:3], 3), 1 / np.repeat(widths[:3], 3), "at least 5"),
+        (widths, -1.0 / widths, "positive"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            check("C11/offdiag", "slope", x=x, measured=y, **arguments)
+
+
+def test_bound():
+    upper = np.exp(-widths / 100)
+    arguments = {"kind": "bound", "theory": upper, "rejects": {"rate doubled": upper**2}}
+    result = check("C22/decay", "loss", measured=0.9 * upper, **arguments)
+    assert result.measured == "at most 0.9 of it"
+    with pytest.raises(CheckError):
+        check("C22/decay", "loss", measured=1.001 * upper, **arguments)
+    check("C22/decay", "loss", measured=1.001 * upper, rtol=0.01, **arguments)
+    tail = upper + 0.001 * upper[0]
+    with pytest.raises(CheckError):  # the slack follows the bound down
+        check("C22/decay", "loss", measured=tail, rtol=0.01, **arguments)
+
+
+def test_rounding_noise_never_reaches_the_record():
+    shown = {
+        exact(theory=0.0, scale=1.0, atol=1e-10, measured=noise, rejects={"one": 1.0}).measured
+        for noise in (3e-16, -2e-17, 0.0)
+    }
+    assert shown == {"0"}
+
+
+def test_display():
+    table = report(exact(), exact(rejects={"sign": -2.0, "factor 2": 4.0}))
+    bundle = table._repr_mimebundle_()
+    assert bundle["text/markdown"].count("\n") == 3
+    assert "C01/slope" in bundle["text/plain"]
+    assert [row["verdict"] for row in bundle[CHECK_MIME]] == ["pass", "pass"]
+    assert bundle[CHECK_MIME][1]["rejects"] == ["sign", "factor 2"]
+    assert exact()._repr_mimebundle_()[CHECK_MIME] == [exact().record]
+    with pytest.raises(TypeError, match="report takes checks"):
+        report("C01")

@@ -1,0 +1,325 @@
+"""Empirical kernels and Taylor models, against finite differences and explicit loops."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from ntkbook import (
+    Dense,
+    Elementwise,
+    Erf,
+    Relu,
+    Residual,
+    Serial,
+    Tanh,
+    count_parameters,
+    empirical_ntk,
+    linearize,
+    ntk_vector_product,
+    tangent_features,
+    taylor,
+)
+from ntkbook.tangents import empirical
+
+METHODS = ["contraction", "products", "factorised"]
+
+
+def network(outputs, parametrization="ntk"):
+    return Serial(
+        Dense(6, 1.4, 0.3, parametrization),
+        Tanh(),
+        Serial(Residual(Elementwise(jnp.sin, "sine"), Dense(6, 0.7, 0.1)), Erf()),
+        Dense(outputs, 1.1, 0.0, parametrization),
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    x = jax.random.normal(jax.random.key(0), (7, 4))
+    return x[:4], x[4:]
+
+
+def numpy_jacobian(f, params, x):
+    """(n, k, P) by central differences, extrapolated to fourth order."""
+    flat, unravel = ravel_pytree(params)
+    flat = np.asarray(flat)
+    evaluate = jax.jit(lambda flat: f(unravel(flat), x).reshape(len(x), -1))
+
+    def difference(step, h):
+        return (np.asarray(evaluate(flat + h * step)) - evaluate(flat - h * step)) / (2 * h)
+
+    columns = [(4 * difference(e, 1e-3) - difference(e, 2e-3)) / 3 for e in np.eye(flat.size)]
+    return np.stack(columns, axis=-1)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_kernel_agrees_with_finite_differences(outputs, inputs):
+    x1, x2 = inputs
+    net = network(outputs)
+    params = net.init(jax.random.key(1), (4,))
+    j1, j2 = (numpy_jacobian(net.apply, params, x) for x in inputs)
+    features = tangent_features(net.apply, params, x1)
+    np.testing.assert_allclose(features, j1.reshape(features.shape), atol=1e-9)
+    for other, x in ((j1, None), (j2, x2)):
+        full = np.zeros((4, len(other), outputs, outputs))
+        for i, j, a, b in np.ndindex(full.shape):
+            full[i, j, a, b] = sum(p * q for p, q in zip(j1[i, a], other[j, b], strict=True))
+        trace = sum(full[..., a, a] for a in range(outputs))
+        for kind, expected in (("full", full if outputs > 1 else trace), ("trace", trace)):
+            got = empirical_ntk(net.apply, params, x1, x, outputs=kind)
+            assert got.shape == expected.shape
+            np.testing.assert_allclose(got, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("k", "outputs", "parametrization"),
+    [(1, "full", "ntk"), (3, "full", "standard"), (3, "trace", "ntk")],
+)
+def test_methods_agree_to_rounding(k, outputs, parametrization, inputs):
+    x1, x2 = inputs
+    net = network(k, parametrization)
+    params = net.init(jax.random.key(1), (4,))
+    for x in (None, x2):
+        kernels = [
+            empirical_ntk(net.apply, params, x1, x, outputs=outputs, method=method)
+            for method in METHODS
+        ]
+        for kernel in kernels[1:]:
+            np.testing.assert_allclose(kernel, kernels[0], rtol=1e-12, atol=1e-13)
+
+
+def test_auto_takes_the_factorised_path_only_for_own_networks(inputs, monkeypatch):
+    net = network(1)
+    params = net.init(jax.random.key(1), (4,))
+
+    def refuse(*arguments):
+        raise AssertionError("the factorised path was taken")
+
+    monkeypatch.setattr(empirical, "factorised_ntk", refuse)
+    empirical_ntk(lambda p, x: net.apply(p, x), params, inputs[0])
+    with pytest.raises(AssertionError, match="path was taken"):
+        empirical_ntk(net.apply, params, inputs[0])
+
+
+def test_blocks_change_nothing(inputs, monkeypatch):
+    x1, x2 = inputs
+    net = network(2)
+    params = net.init(jax.random.key(1), (4,))
+
+    def f(params, x):
+        return net.apply(params, x)
+
+    whole = [empirical_ntk(f, params, x1, x) for x in (None, x2)]
+    three_examples = 3 * 2 * 8 * count_parameters(params)
+    monkeypatch.setattr(empirical, "JACOBIAN_BYTES", three_examples)
+    for expected, x in zip(whole, (None, x2), strict=True):
+        np.testing.assert_allclose(empirical_ntk(f, params, x1, x), expected, rtol=1e-13)
+
+
+def test_equinox_models_and_other_pytrees(inputs):
+    x1, x2 = inputs
+    model = eqx.nn.MLP(4, 2, 5, 2, activation=jnp.tanh, key=jax.random.key(3))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def f(params, x):
+        return jax.vmap(eqx.combine(params, static))(x)
+
+    j1, j2 = (numpy_jacobian(f, params, x) for x in inputs)
+    expected = np.einsum("iap,jbp->ijab", j1, j2)
+    for method in METHODS[:2]:
+        got = empirical_ntk(f, params, x1, x2, method=method)
+        np.testing.assert_allclose(got, expected, atol=1e-8)
+    assert tangent_features(f, params, x1).shape == (4, 2, count_parameters(params))
+    with pytest.raises(TypeError, match=r"activation must be a real floating array.*partition"):
+        empirical_ntk(f, model, x1)
+
+
+def test_outputs_without_an_axis_and_inputs_with_more(inputs):
+    def f(params, x):
+        return jnp.tanh(jnp.einsum("nab,ab->n", x, params["w"])) * params["scale"]
+
+    params = {"w": jnp.ones((2, 3)), "scale": jnp.array(2.0)}
+    x = jax.random.normal(jax.random.key(0), (5, 2, 3))
+    jacobian = numpy_jacobian(f, params, x)[:, 0]
+    np.testing.assert_allclose(tangent_features(f, params, x), jacobian, atol=1e-9)
+    np.testing.assert_allclose(empirical_ntk(f, params, x), jacobian @ jacobian.T, atol=1e-8)
+    column = empirical_ntk(lambda p, x: f(p, x)[:, None], params, x)
+    np.testing.assert_allclose(column, jacobian @ jacobian.T, atol=1e-8)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_product_with_a_vector(outputs, inputs):
+    x1, x2 = inputs
+    net = network(outputs)
+    params = net.init(jax.random.key(1), (4,))
+    theta = np.asarray(empirical_ntk(net.apply, params, x1, x2)).reshape(4, 3, outputs, outputs)
+    v = np.asarray(jax.random.normal(jax.random.key(2), (3, outputs)))
+    expected = np.einsum("ijab,jb->ia", theta, v)
+    product = ntk_vector_product(net.apply, params, x1, v, x2)
+    np.testing.assert_allclose(product, expected, rtol=1e-12, atol=1e-13)
+    if outputs == 1:
+        flat = ntk_vector_product(net.apply, params, x1, v[:, 0], x2)
+        np.testing.assert_allclose(flat, expected[:, 0], rtol=1e-12, atol=1e-13)
+    symmetric = ntk_vector_product(net.apply, params, x2, v)
+    np.testing.assert_allclose(symmetric, ntk_vector_product(net.apply, params, x2, v, x2))
+
+
+def test_taylor_remainders_shrink_with_their_order(inputs):
+    x = inputs[0]
+    net = network(2)
+    params = net.init(jax.random.key(1), (4,))
+    direction = net.init(jax.random.key(2), (4,))
+    steps = 2.0 ** -np.arange(6, 12)
+    for order in (1, 2):
+        model = taylor(net.apply, params, order=order)
+        errors = []
+        for step in steps:
+            new = jax.tree.map(lambda p, u, h=step: p + h * u, params, direction)
+            errors.append(np.linalg.norm(net.apply(new, x) - model(new, x)))
+        slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+        assert abs(slope - (order + 1)) < 0.1
+
+
+def test_linear_model_is_the_jacobian_times_the_step(inputs):
+    x = inputs[0]
+    net = network(2)
+    params, new = (net.init(jax.random.key(seed), (4,)) for seed in (1, 2))
+    step = np.asarray(ravel_pytree(new)[0] - ravel_pytree(params)[0])
+    expected = net.apply(params, x) + numpy_jacobian(net.apply, params, x) @ step
+    np.testing.assert_allclose(linearize(net.apply, params)(new, x), expected, atol=1e-8)
+
+
+def test_second_order_model_of_a_quadratic_is_exact():
+    def f(params, x):
+        return x @ params["a"] * params["b"]
+
+    params, new = ({"a": jnp.array([a, 1.0]), "b": jnp.array(b)} for a, b in ((1, 2.0), (3, -1.0)))
+    x = jnp.array([[1.0, 2.0], [0.5, -1.0]])
+    np.testing.assert_allclose(taylor(f, params)(new, x), f(new, x), rtol=1e-14)
+
+
+def test_tangent_model_has_the_kernel_of_the_network_at_every_parameter(inputs):
+    net = network(1)
+    params, new = (net.init(jax.random.key(seed), (4,)) for seed in (1, 2))
+    f_lin = linearize(net.apply, params)
+    np.testing.assert_allclose(
+        empirical_ntk(f_lin, new, inputs[0]),
+        empirical_ntk(net.apply, params, inputs[0]),
+        rtol=1e-12,
+    )
+
+
+def test_kernel_has_the_spectrum_of_the_gauss_newton_matrix(inputs):
+    net = Serial(Dense(5, 1.4, 0.3), Relu(), Dense(1))
+    params = net.init(jax.random.key(1), (4,))
+    x = jnp.concatenate(inputs)
+    jacobian = np.asarray(tangent_features(net.apply, params, x))
+    primal = np.linalg.eigvalsh(jacobian.T @ jacobian)[-7:]
+    dual = np.linalg.eigvalsh(empirical_ntk(net.apply, params, x))
+    np.testing.assert_allclose(dual, primal, rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_float32_jit_vmap_and_grad(method, inputs):
+    x = inputs[0].astype("float32")
+    net = Serial(Dense(5, 1.4, 0.3), Tanh(), Dense(1))
+    params = net.init(jax.random.key(1), (4,), dtype="float32")
+
+    def theta(params, x):
+        return empirical_ntk(net.apply, params, x, method=method)
+
+    expected = theta(params, x)
+    assert expected.dtype == jnp.float32
+    np.testing.assert_allclose(jax.jit(theta)(params, x), expected, rtol=1e-5)
+    batched = jax.jit(jax.vmap(theta, in_axes=(None, 0)))(params, jnp.stack([x, 2 * x]))
+    np.testing.assert_allclose(batched[0], expected, rtol=1e-5)
+    gradient = jax.jit(jax.grad(lambda x: theta(params, x).sum()))(x)
+    assert gradient.dtype == jnp.float32
+    assert np.isfinite(gradient).all()
+
+
+def linear(params, x):
+    return x @ params
+
+
+ONES = jnp.ones((3, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2, complex), ONES),
+            TypeError,
+            "params must be a real floating array, got complex128",
+        ),
+        (
+            lambda: tangent_features(linear, {"w": np.ones(2, int)}, ONES),
+            TypeError,
+            r"params\['w'\] must be a real floating array, got int64",
+        ),
+        (lambda: empirical_ntk(linear, (), ONES), ValueError, "params must hold at least one"),
+        (
+            lambda: empirical_ntk(lambda p, x: p @ x, jnp.ones(3), ONES),
+            ValueError,
+            r"f must map inputs \(3, 2\) to outputs \(3,\) or \(3, k\), got \(2,\)",
+        ),
+        (
+            lambda: empirical_ntk(lambda p, x: (x @ p, 0.0), jnp.ones(2), ONES),
+            ValueError,
+            "f must map .* got tuple",
+        ),
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2), ONES[:0]),
+            ValueError,
+            "at least one example",
+        ),
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2), ONES, jnp.ones((3, 4))),
+            ValueError,
+            r"x2 must have shape \(any, 2\), got \(3, 4\)",
+        ),
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2), ONES * jnp.nan),
+            ValueError,
+            "the empirical kernel must be finite",
+        ),
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2), ONES, outputs="mean"),
+            ValueError,
+            "outputs must be one of 'full', 'trace', got 'mean'",
+        ),
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2), ONES, method="fast"),
+            ValueError,
+            "method must be one of",
+        ),
+        (
+            lambda: empirical_ntk(linear, jnp.ones(2), ONES, method="factorised"),
+            ValueError,
+            "expects f to be net.apply",
+        ),
+        (
+            lambda: ntk_vector_product(linear, jnp.ones(2), ONES, jnp.ones(4)),
+            ValueError,
+            r"v must have shape \(3,\), got \(4,\)",
+        ),
+        (lambda: taylor(linear, jnp.ones(2), order=3), ValueError, "order must be 1 or 2, got 3"),
+        (
+            lambda: linearize(linear, jnp.ones(2))({"w": jnp.ones(2)}, ONES),
+            ValueError,
+            "new_params must have the structure of params",
+        ),
+        (
+            lambda: linearize(linear, jnp.ones(2))(jnp.ones(3), ONES),
+            ValueError,
+            r"new_params must have shape \(2,\), got \(3,\)",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
