@@ -11,13 +11,15 @@ from xdist.scheduler import LoadFileScheduling
 pytest_plugins = ["nbstrict"]
 
 SITE = ("test_site.py", "test_browser.py", "test_leaks.py")  # they share one build of the site
+# What takes longest, in this order: begun first, so that no process waits for another at the end.
+LONGEST = (*SITE, "test_assignments.py", "test_accuracy.py", "test_gate.py", "test_check_layer.py")
 
 CACHE = Path(__file__).parent / ".pytest_cache"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
-# Notebooks' kernels inherit these: no settings of the person who runs the tests, a share of the
-# accelerator instead of all of it, and what JAX compiled in earlier runs (three times faster; one
-# folder for each process, since JAX does not lock it).
+# No settings of the person who runs the tests, a share of the accelerator instead of all of it, and
+# what JAX compiled in earlier runs (three times faster; one folder for each process, since JAX does
+# not lock it).
 os.environ["IPYTHONDIR"] = str(CACHE / "ipython")
 os.environ["NTKBOOK_SIZE"] = "cpu"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -29,9 +31,13 @@ import jax  # noqa: E402  (it reads the variables above)
 
 jax.config.update("jax_enable_x64", True)  # the tests' own; the package never touches it
 
+import typed  # noqa: E402  (it imports the package, after the settings above)
+
+typed.install()  # every public function is held to its annotations in all tests
+
 
 class Scheduling(LoadFileScheduling):
-    """A file's tests run in one process, in order; all files that need the site share theirs.
+    """A file's tests run in one process, in order; files that build the site share theirs.
 
     Assignments take minutes together and need nothing of one another: each goes where room is.
     """
@@ -40,7 +46,7 @@ class Scheduling(LoadFileScheduling):
         file = super()._split_scope(nodeid)
         if file.endswith("test_assignments.py"):
             return nodeid
-        return "site" if file.endswith(SITE) else file
+        return "site" if file.endswith(SITE) and not os.environ.get("NTKBOOK_SITE") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
@@ -48,5 +54,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The site first, then the notebooks: the longest work starts earliest."""
-    items.sort(key=lambda item: (item.path.name not in SITE, item.path.suffix != ".ipynb"))
+    """The longest work first; notebooks last, whose outputs the build of the site computes."""
+
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        name = item.path.name
+        place = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+        return item.path.suffix == ".ipynb", place
+
+    items.sort(key=turn)

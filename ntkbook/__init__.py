@@ -49,6 +49,7 @@ from ntkbook.tangents.features import count_parameters, tangent_features
 from ntkbook.tangents.empirical import empirical_ntk, ntk_vector_product
 from ntkbook.tangents.taylor import linearize, taylor
 from ntkbook.tangents.monte_carlo import KernelEstimate, monte_carlo_kernel
+from ntkbook.tangents.check_layer import LayerError, LayerReport, check_layer
 
 from ntkbook.training.losses import huber, logistic, mse, softmax_cross_entropy
 from ntkbook.training.modes import Modes, modes
@@ -78,6 +79,7 @@ __all__ = [
     # tangents
     "count_parameters", "tangent_features", "empirical_ntk", "ntk_vector_product",
     "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
+    "LayerError", "LayerReport", "check_layer",
     # training
     "mse", "huber", "logistic", "softmax_cross_entropy", "Modes", "modes",
     "GradientFlow", "gradient_flow", "GradientDescent", "gradient_descent", "max_learning_rate",

@@ -4,6 +4,9 @@ Inputs are (n, d) and scaled so that ‖x‖² is d, exactly or on average: firs
 x·x′/d are then of order one at any d.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,19 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import require_count, require_nonnegative
+from ntkbook._base.types import Array, DTypeLike, Float, PRNGKeyArray, Scalar
 
 
 class Split(NamedTuple):
     """Inputs (N, d) and targets (N,) or (N, k) for training, and as many columns for testing."""
 
-    x_train: jax.Array
-    y_train: jax.Array
-    x_test: jax.Array
-    y_test: jax.Array
+    x_train: Float[Array, "N d"]
+    y_train: Float[Array, "N"] | Float[Array, "N k"]
+    x_test: Float[Array, "M d"]
+    y_test: Float[Array, "M"] | Float[Array, "M k"]
 
 
-def circle(n, dtype=None):
-    """`n` equispaced points (n, 2) on the circle ‖x‖² = 2, from angle 0 anticlockwise.
+def circle(n: int, dtype: DTypeLike | None = None) -> Float[Array, "n 2"]:
+    """`n` equispaced points on the circle ‖x‖² = 2, from angle 0 anticlockwise.
+
+    **Arguments**: `n` ≥ 1; `dtype`, JAX's default float if not given.
+
+    **Returns**: inputs (n, 2).
+
+    **Raises**: TypeError or ValueError for another `n`, TypeError for a dtype that is no float.
 
     >>> print((circle(3) / 2**0.5).round(4))
     [[ 1.     0.   ]
@@ -34,8 +44,16 @@ def circle(n, dtype=None):
     return jnp.sqrt(2).astype(angles.dtype) * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
 
 
-def sphere(key, n, d, dtype=None):
-    """`n` independent points (n, d), uniform on the sphere ‖x‖² = d in d ≥ 2 dimensions.
+def sphere(
+    key: PRNGKeyArray, n: int, d: int, dtype: DTypeLike | None = None
+) -> Float[Array, "n d"]:
+    """`n` independent points, uniform on the sphere ‖x‖² = d in d dimensions.
+
+    **Arguments**: a PRNG `key`; `n` ≥ 1; `d` ≥ 2; `dtype`, JAX's default float if not given.
+
+    **Returns**: inputs (n, d).
+
+    **Raises**: TypeError or ValueError for other counts, TypeError for a dtype that is no float.
 
     >>> import jax
     >>> x = sphere(jax.random.key(0), n=5, d=3)
@@ -46,8 +64,16 @@ def sphere(key, n, d, dtype=None):
     return x * (jnp.sqrt(d).astype(x.dtype) / jnp.linalg.norm(x, axis=1, keepdims=True))
 
 
-def gaussian_inputs(key, n, d, dtype=None):
-    """`n` independent standard normal points (n, d): ‖x‖² is d on average.
+def gaussian_inputs(
+    key: PRNGKeyArray, n: int, d: int, dtype: DTypeLike | None = None
+) -> Float[Array, "n d"]:
+    """`n` independent standard normal points in d dimensions: ‖x‖² is d on average.
+
+    **Arguments**: a PRNG `key`; `n`, `d` ≥ 1; `dtype`, JAX's default float if not given.
+
+    **Returns**: inputs (n, d).
+
+    **Raises**: TypeError or ValueError for other counts, TypeError for a dtype that is no float.
 
     >>> import jax
     >>> gaussian_inputs(jax.random.key(0), n=5, d=3).shape
@@ -57,12 +83,25 @@ def gaussian_inputs(key, n, d, dtype=None):
     return jax.random.normal(key, shape, _floating(dtype))
 
 
-def toy_regression(key, n_train=12, n_test=101, noise=0.0, dtype=None):
+def toy_regression(
+    key: PRNGKeyArray,
+    n_train: int = 12,
+    n_test: int = 101,
+    noise: Scalar = 0.0,
+    dtype: DTypeLike | None = None,
+) -> Split:
     """A function of one variable, y = sin(πx) + ½ sin(3πx) on [−1, 1], as a `Split`.
 
-    Training inputs (n_train, 1) are uniform and sorted, their targets (n_train,) have normal
-    noise of the given standard deviation; test inputs (n_test, 1) are an even grid, without noise.
     A network needs a bias here: without one it is homogeneous in its single input.
+
+    **Arguments**: a PRNG `key`; `n_train`, `n_test` ≥ 1; `noise` ≥ 0, the standard deviation of
+    the normal noise on the training targets; `dtype`, JAX's default float if not given.
+
+    **Returns**: `Split`: training inputs (n_train, 1), uniform and sorted, with targets
+    (n_train,); test inputs (n_test, 1), an even grid, with targets (n_test,) without noise.
+
+    **Raises**: TypeError or ValueError for other counts or noise, TypeError for a dtype that is no
+    float.
 
     >>> import jax
     >>> x_train, y_train, x_test, y_test = toy_regression(jax.random.key(0))
@@ -83,21 +122,27 @@ def toy_regression(key, n_train=12, n_test=101, noise=0.0, dtype=None):
     return Split(x_train[:, None], y_train.astype(dtype), x_test[:, None], target(x_test))
 
 
-def digits(n_train, n_test, key, classes=None, dtype=None):
+def digits(
+    n_train: int,
+    n_test: int,
+    key: PRNGKeyArray,
+    classes: Sequence[int] | None = None,
+    dtype: DTypeLike | None = None,
+) -> Split:
     """Handwritten digits, 8×8 pixels, drawn without repetition from scikit-learn's 1797.
 
     The mean training image is subtracted, and one number divides all pixels so that ‖x‖² is 64
     on average over the training set: a scale for each pixel would blow up those that are almost
     always blank.
 
-    **Arguments**: `n_train`, `n_test`; a PRNG `key`; `classes`, None for all ten, or two
-    different digits such as (3, 8).
+    **Arguments**: `n_train` ≥ 2, `n_test` ≥ 0; a PRNG `key`; `classes`, None for all ten, or two
+    different digits such as (3, 8); `dtype`, JAX's default float if not given.
 
     **Returns**: `Split`: inputs (n, 64); targets one-hot (n, 10), or for two classes (n,), −1 for
     the first and +1 for the second.
 
     **Raises**: ValueError for other classes, for more examples than there are, and for a single
-    training image: it has no scale.
+    training image: it has no scale; TypeError for a dtype that is no float.
 
     >>> import jax
     >>> x_train, y_train, x_test, y_test = digits(20, 5, jax.random.key(0), classes=(3, 8))

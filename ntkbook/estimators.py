@@ -5,10 +5,14 @@ package needs no scikit-learn.  All of it computes in float64, whatever JAX's se
 NumPy arrays.  Inputs are taken as they are: scale them first, as for any kernel of x·x'/d.
 """
 
+from __future__ import annotations
+
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.multiclass import check_classification_targets
@@ -20,13 +24,14 @@ from ntkbook._base.arguments import (
     require_nonnegative,
     require_positive,
 )
+from ntkbook._base.types import PyTree
 from ntkbook.networks import activations
 from ntkbook.networks.containers import Serial
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.training.regression import regression
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Layer] = {
     "relu": activations.Relu(),
     "leaky_relu": activations.LeakyRelu(),
     "abs": activations.Abs(),
@@ -52,8 +57,9 @@ class NetworkKernel(Kernel):
     **Raises**: when called, ValueError or TypeError naming the parameter; ValueError for a
     gradient between two sets of inputs, and for inputs that are not finite (n, d) arrays.
 
-    Source: Jacot et al. 2018, theorem 1; Lee et al. 2018 for the NNGP.
+    **Source**: Jacot et al. 2018, theorem 1; Lee et al. 2018 for the NNGP.
 
+    >>> import numpy as np
     >>> kernel = NetworkKernel(depth=1, activation="relu", w_std=2**0.5)
     >>> X = np.array([[1.0, 0.0], [0.0, 1.0]])
     >>> print(kernel(X).round(4))
@@ -65,13 +71,13 @@ class NetworkKernel(Kernel):
 
     def __init__(
         self,
-        depth=1,
-        activation="relu",
-        w_std=1.0,
-        b_std=0.0,
-        kind="ntk",
-        w_std_bounds=(1e-2, 1e2),
-        b_std_bounds=(1e-5, 1e2),
+        depth: int = 1,
+        activation: str | Layer = "relu",
+        w_std: float = 1.0,
+        b_std: float = 0.0,
+        kind: str = "ntk",
+        w_std_bounds: tuple[float, float] | str = (1e-2, 1e2),
+        b_std_bounds: tuple[float, float] | str = (1e-5, 1e2),
     ):
         self.depth = depth
         self.activation = activation
@@ -82,19 +88,31 @@ class NetworkKernel(Kernel):
         self.b_std_bounds = b_std_bounds
 
     @property
-    def hyperparameter_w_std(self):
+    def hyperparameter_w_std(self) -> Hyperparameter:
+        """What scikit-learn optimises, `w_std` between its bounds on a logarithmic scale."""
         return Hyperparameter("w_std", "numeric", self.w_std_bounds)
 
     @property
-    def hyperparameter_b_std(self):
+    def hyperparameter_b_std(self) -> Hyperparameter:
+        """As `hyperparameter_w_std`; fixed for a `b_std` of zero."""
         bounds = self.b_std_bounds if self.b_std else "fixed"
         return Hyperparameter("b_std", "numeric", bounds)
 
-    def __call__(self, X, Y=None, eval_gradient=False):
-        """K(X, Y) of (n, d) and (m, d), or of X and itself: (n, m).
+    def __call__(
+        self, X: ArrayLike, Y: ArrayLike | None = None, eval_gradient: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """K(X, Y), or K(X, X) without Y.
 
-        With `eval_gradient`, which needs Y None, also the derivatives (n, n, n_dims) in `theta`,
-        the logarithms of those of (b_std, w_std) that are not fixed.
+        **Arguments**: `X` (n, d) and `Y` (m, d); `eval_gradient`, which needs Y None.
+
+        **Returns**: (n, m), in float64; with `eval_gradient` also the derivatives (n, n, n_dims)
+        in `theta`, the logarithms of those of (b_std, w_std) that are not fixed.
+
+        **Raises**: as the class says.
+
+        >>> import numpy as np
+        >>> NetworkKernel(depth=0, b_std=0.5)(np.array([[3.0]]), np.array([[2.0]])).tolist()
+        [[6.25]]
         """
         if eval_gradient and Y is not None:
             raise ValueError("eval_gradient needs Y=None, got both")
@@ -109,24 +127,36 @@ class NetworkKernel(Kernel):
             free = [not self.hyperparameter_b_std.fixed, not self.hyperparameter_w_std.fixed]
             return value, np.array(_slopes(net, self.kind, np.array(scales), X))[:n, :n, free]
 
-    def diag(self, X):
-        """The diagonal of `self(X)`, (n,), in O(n)."""
+    def diag(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The diagonal of `self(X)`, in O(n).
+
+        **Arguments**: `X` (n, d).
+
+        **Returns**: (n,), in float64.
+
+        **Raises**: as the class says.
+
+        >>> import numpy as np
+        >>> NetworkKernel(depth=0).diag(np.array([[3.0], [1.0]])).tolist()
+        [9.0, 1.0]
+        """
         X, n = _inputs("X", X)
         net, scales = self._network()
         with jax.enable_x64(True):
             kernel = net.kernel_diagonal(X, hyperparameters=_placed(net, *scales))
             return np.array(getattr(kernel, self.kind)[:n])
 
-    def is_stationary(self):
+    def is_stationary(self) -> bool:
+        """False: the kernel depends on more than differences of inputs."""
         return False
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"NetworkKernel(depth={self.depth}, activation={self.activation!r}, "
             f"w_std={self.w_std:.3g}, b_std={self.b_std:.3g}, kind={self.kind!r})"
         )
 
-    def _network(self):
+    def _network(self) -> tuple[Serial, tuple[float, ...]]:
         """The network and its scales (b_std, w_std), checked; its own scales are not used."""
         require_count("depth", self.depth, 0)
         require_choice("kind", self.kind, ("ntk", "nngp"))
@@ -138,26 +168,30 @@ class NetworkKernel(Kernel):
         return Serial(*hidden, Dense(1, b_std=1.0)), tuple(map(float, scales))
 
 
-def _inputs(name, x):
-    """Checked inputs with rows of zeros after them, and how many there are without.
+def _inputs(name: str, x: ArrayLike) -> tuple[NDArray[np.float64], int]:
+    """Checked inputs with rows of zeros after them, and how many there are without."""
+    # JAX compiles a program for each shape, which takes seconds, and a cross-validation has many:
+    # up to 64 rows become 64, more the next multiple of 128.  Entries of the kernel do not see
+    # one another, so what the rows of zeros give is cut off again.
+    checked = check_array(np.atleast_2d(x), dtype=np.float64, input_name=name)
+    n = len(checked)
+    rows = 64 if n <= 64 else -(-n // 128) * 128
+    return np.pad(checked, ((0, rows - n), (0, 0))), n
 
-    JAX compiles a program for each shape, which takes seconds, and a cross-validation has many:
-    up to 64 rows become 64, more the next multiple of 128.
-    """
-    x = check_array(np.atleast_2d(x), dtype=np.float64, input_name=name)
-    rows = 64 if len(x) <= 64 else -(-len(x) // 128) * 128
-    return np.pad(x, ((0, rows - len(x)), (0, 0))), len(x)
 
-
-def _placed(net, b_std, w_std):
+def _placed(net: Serial, b_std: PyTree, w_std: PyTree) -> tuple:
     """The network's hyper-parameters with these scales in each of its dense layers."""
     own = {"w_std": w_std, "b_std": b_std}
     return tuple(own if type(a) is Dense else a.hyperparameters() for a in net.layers)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _slopes(net, kind, scales, x):
-    """∂K/∂ log scales (n, n, 2), in forward mode."""
+def _slopes(
+    net: Serial, kind: str, scales: NDArray[np.float64], x: NDArray[np.float64]
+) -> jax.Array:
+    """∂K/∂ log scales (n, n, 2)."""
+
+    # Forward mode: two scales go in and n² entries come out, and ∂/∂ log s = s ∂/∂s.
 
     def kernel(scales):
         return getattr(net.kernel(x, hyperparameters=_placed(net, *scales)), kind)
@@ -168,7 +202,15 @@ def _slopes(net, kind, scales, x):
 class _KernelEstimator(BaseEstimator):
     """Kernel regression under a `NetworkKernel`, on targets that a subclass makes of y."""
 
-    def __init__(self, depth=1, activation="relu", w_std=2**0.5, b_std=0.1, ridge=0.0, kind="ntk"):
+    def __init__(
+        self,
+        depth: int = 1,
+        activation: str | Layer = "relu",
+        w_std: float = 2**0.5,
+        b_std: float = 0.1,
+        ridge: float = 0.0,
+        kind: str = "ntk",
+    ):
         self.depth = depth
         self.activation = activation
         self.w_std = w_std
@@ -176,17 +218,16 @@ class _KernelEstimator(BaseEstimator):
         self.ridge = ridge
         self.kind = kind
 
-    def _fit(self, X, targets):
+    def _fit(self, X: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
         self.X_fit_ = X
         self.kernel_ = NetworkKernel(
             self.depth, self.activation, self.w_std, self.b_std, self.kind, "fixed", "fixed"
         )
         with jax.enable_x64(True):
-            fitted = regression(self.kernel_(X), targets, self.ridge)
+            fitted = regression(np.asarray(self.kernel_(X)), targets, self.ridge)
             self.dual_coef_ = np.array(fitted.coefficients)
-        return self
 
-    def _predict(self, X):
+    def _predict(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         return self.kernel_(X, self.X_fit_) @ self.dual_coef_
@@ -201,22 +242,49 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):
     **Attributes**: `kernel_`, a `NetworkKernel`; `X_fit_` (N, d); `dual_coef_` (N,) or (N, k);
     `n_features_in_`.
 
+    >>> import numpy as np
     >>> X = np.linspace(-1.0, 1.0, 9)[:, None]
     >>> model = NTKRegressor(depth=2, b_std=0.5).fit(X, X[:, 0] ** 2)
     >>> bool(abs(model.predict([[0.6]])[0] - 0.36) < 0.02)
     True
     """
 
-    def fit(self, X, y):
-        """Fit to `X` (N, d) and `y` (N,) or (N, k); raises ValueError for another shape, or NaN."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        return self._fit(X, np.asarray(y, np.float64))
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NTKRegressor:
+        """Fit to the training set, and return the estimator.
 
-    def predict(self, X):
-        """Predictions at `X` (M, d): (M,) or (M, k)."""
+        **Arguments**: `X` (N, d); `y` (N,) or (N, k).
+
+        **Returns**: the estimator itself.
+
+        **Raises**: ValueError or TypeError for other shapes, for NaN, and naming a bad parameter.
+
+        >>> import numpy as np
+        >>> NTKRegressor().fit(np.eye(2), np.array([0.0, 1.0])).dual_coef_.shape
+        (2,)
+        """
+        inputs, targets = validate_data(
+            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
+        )
+        self._fit(inputs, np.asarray(targets, np.float64))
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Predictions at test points.
+
+        **Arguments**: `X` (M, d).
+
+        **Returns**: (M,) or (M, k), as `y`, in float64.
+
+        **Raises**: ValueError for another number of features; scikit-learn's NotFittedError.
+
+        >>> import numpy as np
+        >>> model = NTKRegressor().fit(np.eye(2), np.array([1.0, 2.0]))
+        >>> model.predict(np.eye(2)).round(6).tolist()
+        [1.0, 2.0]
+        """
         return self._predict(X)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
@@ -225,29 +293,63 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):
 class NTKClassifier(ClassifierMixin, _KernelEstimator):
     """Classification by regression on targets ±1, one against the rest.
 
-    Parameters and attributes are those of `NTKRegressor`, and `classes_` (k,).
+    **Parameters**: those of `NTKRegressor`.
 
+    **Attributes**: those of `NTKRegressor`, and `classes_` (k,).
+
+    >>> import numpy as np
     >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0]])
     >>> model = NTKClassifier(b_std=0.5).fit(X, ["low", "low", "high", "high"])
     >>> print(model.predict([[-1.5], [1.5]]))
     ['low' 'high']
     """
 
-    def fit(self, X, y):
-        """Fit to `X` (N, d) and labels `y` (N,); raises ValueError for fewer than two classes."""
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, index = np.unique(y, return_inverse=True)
+    def fit(self, X: ArrayLike, y: ArrayLike) -> NTKClassifier:
+        """Fit to the training set, and return the estimator.
+
+        **Arguments**: `X` (N, d); labels `y` (N,), numbers or strings.
+
+        **Returns**: the estimator itself.
+
+        **Raises**: as `NTKRegressor.fit`; ValueError for fewer than two classes.
+
+        >>> import numpy as np
+        >>> NTKClassifier().fit(np.eye(2), ["no", "yes"]).classes_.tolist()
+        ['no', 'yes']
+        """
+        inputs, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        self.classes_, index = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least two classes, got one class: {self.classes_}")
         targets = 2 * np.eye(len(self.classes_))[index] - 1
-        return self._fit(X, targets[:, 1] if len(self.classes_) == 2 else targets)
+        self._fit(inputs, targets[:, 1] if len(self.classes_) == 2 else targets)
+        return self
 
-    def decision_function(self, X):
-        """Scores at `X` (M, d): (M, k), or (M,) of `classes_[1]` when there are two."""
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores of the classes.
+
+        **Arguments**, **Raises**: as `NTKRegressor.predict`.
+
+        **Returns**: (M, k), or (M,) of `classes_[1]` when there are two.
+
+        >>> import numpy as np
+        >>> model = NTKClassifier().fit(np.eye(2), ["no", "yes"])
+        >>> model.decision_function(np.eye(2)).round(6).tolist()
+        [-1.0, 1.0]
+        """
         return self._predict(X)
 
-    def predict(self, X):
-        """The labels (M,) with the highest scores at `X` (M, d)."""
+    def predict(self, X: ArrayLike) -> NDArray:
+        """The labels with the highest scores.
+
+        **Arguments**, **Raises**: as `NTKRegressor.predict`.
+
+        **Returns**: labels (M,), of the type of `y`.
+
+        >>> import numpy as np
+        >>> NTKClassifier().fit(np.eye(2), ["no", "yes"]).predict(np.eye(2)).tolist()
+        ['no', 'yes']
+        """
         scores = self.decision_function(X)
         return self.classes_[scores.argmax(1) if scores.ndim == 2 else (scores > 0).astype(int)]

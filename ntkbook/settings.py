@@ -20,12 +20,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Settings:
-    """The size at which experiments run."""
+    """The size at which experiments run, made by `setup`.
+
+    **Fields**: `size`, ``"cpu"`` or ``"gpu"``.
+    """
 
     size: Size
 
     def pick(self, *, cpu: T, gpu: T) -> T:
         """The value for the chosen size.
+
+        **Arguments**: `cpu`, `gpu`: what to use at either size, of one type.
+
+        **Returns**: one of the two.
 
         >>> Settings("cpu").pick(cpu=512, gpu=8192)
         512
@@ -34,14 +41,17 @@ class Settings:
 
 
 def setup(size: Size | None = None) -> Settings:
-    """Enable float64 in JAX, set the book's figure style, and choose the experiments' size.
+    """The settings of a chapter: float64 in JAX, the book's figure style, the experiments' size.
 
-    **Arguments**
+    **Arguments**: `size`, ``"cpu"`` (the stored outputs) or ``"gpu"`` (larger); by default the
+    environment variable ``NTKBOOK_SIZE``, else ``"cpu"``.
 
-    - `size`: ``"cpu"`` (the stored outputs) or ``"gpu"`` (larger); by default the environment
-      variable ``NTKBOOK_SIZE``, else ``"cpu"``.
+    **Returns**: `Settings`, whose `pick` chooses a value by size.
 
-    **Raises** `ValueError` for any other size.
+    **Raises**: ValueError for any other size.
+
+    >>> setup("gpu").pick(cpu=512, gpu=8192)
+    8192
     """
     chosen = os.environ.get("NTKBOOK_SIZE", "cpu") if size is None else size
     if chosen not in get_args(Size):

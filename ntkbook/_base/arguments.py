@@ -5,19 +5,28 @@ value.  Shapes and dtypes are always checked; values only when there are some, t
 of `jit`, `vmap` and `grad`, whose tracers have a shape and a dtype but no numbers to look at.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbook._base.types import Array, ArrayLike, Float
 
-def is_traced(*values):
+A = TypeVar("A", bound=ArrayLike)
+T = TypeVar("T")
+
+
+def is_traced(*values: object) -> bool:
     """Whether any of the values is a tracer, so that its numbers cannot be looked at."""
     return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
-def as_floating(name, value):
+def as_floating(name: str, value: object) -> Float[Array, "..."]:
     """`value` as a JAX array of real floating dtype; integers and booleans become floats.
 
     float32 stays float32.  Raises TypeError for complex numbers and for what is not an array.
@@ -35,7 +44,7 @@ def as_floating(name, value):
     return array.astype(jnp.result_type(float))
 
 
-def require_finite(name, array):
+def require_finite(name: str, array: A) -> A:
     """Raise ValueError when an entry is NaN or infinite."""
     if not is_traced(array):
         bad = np.count_nonzero(~np.isfinite(np.asarray(array)))
@@ -46,7 +55,7 @@ def require_finite(name, array):
     return array
 
 
-def require_shape(name, array, shape):
+def require_shape(name: str, array: A, shape: Sequence[int | None]) -> A:
     """Raise ValueError unless `array` has this shape; None stands for any length of an axis."""
     got = tuple(np.shape(array))
     fits = len(got) == len(shape) and all(
@@ -75,22 +84,22 @@ def _require_number(name, number, expected, accept):
     return number
 
 
-def require_number(name, number):
+def require_number(name: str, number: T) -> T:
     """Raise unless `number` is a finite scalar."""
     return _require_number(name, number, "a finite number", lambda v: True)
 
 
-def require_positive(name, number):
+def require_positive(name: str, number: T) -> T:
     """Raise unless `number` is a finite scalar greater than zero."""
     return _require_number(name, number, "a positive finite number", lambda v: v > 0)
 
 
-def require_nonnegative(name, number):
+def require_nonnegative(name: str, number: T) -> T:
     """Raise unless `number` is a finite scalar, zero or greater."""
     return _require_number(name, number, "a non-negative finite number", lambda v: v >= 0)
 
 
-def require_count(name, number, minimum=1):
+def require_count(name: str, number: int, minimum: int = 1) -> int:
     """Raise unless `number` is an integer, `minimum` or greater."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {type(number).__name__} {number!r}")
@@ -99,7 +108,7 @@ def require_count(name, number, minimum=1):
     return int(number)
 
 
-def require_choice(name, value, choices):
+def require_choice(name: str, value: T, choices: Sequence[T]) -> T:
     """Raise ValueError unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
@@ -111,7 +120,7 @@ def _tolerance(matrix):
     return 16 * max(matrix.shape[0], 1) * float(jnp.finfo(matrix.dtype).eps)
 
 
-def require_symmetric(name, matrix):
+def require_symmetric(name: str, matrix: Float[Array, "N N"]) -> Float[Array, "N N"]:
     """Raise ValueError unless `matrix` is square, finite and symmetric up to rounding."""
     shape = np.shape(matrix)
     if len(shape) != 2 or shape[0] != shape[1]:
@@ -128,7 +137,7 @@ def require_symmetric(name, matrix):
     return matrix
 
 
-def require_psd(name, eigenvalues):
+def require_psd(name: str, eigenvalues: Float[Array, "N"]) -> Float[Array, "N"]:
     """Raise ValueError when a symmetric matrix with these eigenvalues is not PSD up to rounding.
 
     `eigenvalues` (N,), in any order, are those of the matrix called `name`: whoever has
@@ -137,6 +146,7 @@ def require_psd(name, eigenvalues):
     if not is_traced(eigenvalues) and np.size(eigenvalues):
         values = np.asarray(eigenvalues)
         lowest, largest = values.min(), np.abs(values).max()
+        # "not >=" instead of "<": a NaN among the eigenvalues is refused too.
         if not lowest >= -_tolerance(eigenvalues) * largest:
             raise ValueError(
                 f"{name} must be positive semi-definite, got a lowest eigenvalue of "

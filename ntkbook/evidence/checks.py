@@ -4,11 +4,6 @@
 asks the bound a question: the same comparison is made with named *wrong* theories (`rejects`), and
 each of them must be refused.  A check that would have accepted a missing factor of two proves
 nothing, so it is an error.
-
->>> check("C01/slope", "slope of the remainder", theory=2.0, measured=1.998, atol=0.02,
-...       rejects={"Jacobian at another point": 1.0})
-pass C01/slope: slope of the remainder: theory 2, measured 1.998, within 0.02; \
-refuses Jacobian at another point
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike  # NumPy's: whatever becomes an array, lists of lists included
 
 CHECK_MIME = "application/vnd.ntkbook.check+json"
 Z_MAX = 4.0
@@ -34,7 +29,11 @@ class CheckError(AssertionError):
 
 @dataclass(frozen=True)
 class Check:
-    """A comparison that held.  Displays as a table row; `record` is what the claims page reads."""
+    """A comparison that held, made by `check`.  Displays as a table row.
+
+    **Fields**: `claim`, `what` and `kind` as they were given to `check`; `theory`, `measured` and
+    `bound` in words; `rejects`, the names of the wrong theories refused; `seeds`, `size`.
+    """
 
     claim: str
     what: str
@@ -47,8 +46,8 @@ class Check:
     size: str = ""
 
     @property
-    def record(self) -> dict:
-        """The check as plain data (strings rounded to four digits)."""
+    def record(self) -> dict[str, object]:
+        """The check as plain data for the claims page, its numbers as strings of four digits."""
         return {**self.__dict__, "rejects": list(self.rejects), "verdict": "pass"}
 
     def __repr__(self) -> str:
@@ -86,7 +85,21 @@ class Report:
 
 
 def report(*checks: Check) -> Report:
-    """Show several checks as one table."""
+    """Several checks as one table.
+
+    **Arguments**: `checks`, each made by `check`.
+
+    **Returns**: `Report`, which displays as the table.
+
+    **Raises**: TypeError for anything that is not a `Check`.
+
+    >>> report(
+    ...     check("C01/two", "a number", theory=2, measured=2.001, atol=0.01, rejects={"one": 1}),
+    ...     check("C01/top", "its bound", kind="bound", theory=3, measured=2, rejects={"one": 1}),
+    ... )
+    pass C01/two: a number: theory 2, measured 2.001, within 0.01; refuses one
+    pass C01/top: its bound: theory 3, measured at most 0.667 of it, not above theory; refuses one
+    """
     for item in checks:
         if not isinstance(item, Check):
             raise TypeError(f"report takes checks, not {type(item).__name__}")
@@ -109,13 +122,14 @@ def check(
     seeds: str = "",
     size: str = "",
 ) -> Check:
-    """Compare theory with measurement under a declared bound.
+    """Theory and measurement compared, under a bound that was declared before.
 
-    **Arguments**
+    **Arguments**:
 
     - `claim`: ledger id and a name, ``"C13/test-points"``, unique in the book.
     - `what`: the quantity, in words.
-    - `theory`, `measured`: numbers or arrays of one shape (theory may be a scalar).
+    - `theory`, `measured`: numbers or arrays of one shape (theory may be a scalar); compared in
+      float64.
     - `rejects`: named wrong theories; the same bound must refuse every one of them.
     - `kind`:
       ``"exact"``: ``|measured − theory| ≤ atol + rtol·max|theory|`` everywhere;
@@ -126,10 +140,15 @@ def check(
     - `scale`: the size a wrong answer would have, needed when `theory` is zero throughout.
     - `seeds`, `size`: how the measurement was made, for the record.
 
-    **Returns** a `Check`; let it be the last expression of its cell, or pass it to `report`.
+    **Returns**: `Check`; let it be the last expression of its cell, or pass it to `report`.
 
-    **Raises** `CheckError` if the bound is broken or accepts a wrong theory; `ValueError` if an
+    **Raises**: CheckError if the bound is broken or accepts a wrong theory; ValueError if an
     argument is not finite, the shapes differ, or the bound is vacuous (as large as the theory).
+
+    >>> check("C01/slope", "slope of the remainder", theory=2.0, measured=1.998, atol=0.02,
+    ...       rejects={"Jacobian at another point": 1.0})
+    pass C01/slope: slope of the remainder: theory 2, measured 1.998, within 0.02; \
+refuses Jacobian at another point
     """
     if not re.fullmatch(r"C\d\d/[a-z0-9]+(-[a-z0-9]+)*", claim):
         raise ValueError(f"claim must look like 'C13/test-points', not {claim!r}")
@@ -198,8 +217,8 @@ def _holds(kind: Kind, theory: np.ndarray, measured: np.ndarray, tolerance: np.n
     return bool((gap <= tolerance).all())
 
 
-def _finite(claim: str, name: str, value: ArrayLike) -> np.ndarray:
-    array = np.asarray(value, dtype=float)
+def _finite(claim: str, name: str, value: object) -> np.ndarray:
+    array = np.asarray(value, dtype=float)  # float64: the comparison must add no rounding
     if array.size == 0:
         raise ValueError(f"{claim}: {name} is empty")
     if not np.isfinite(array).all():
@@ -253,8 +272,9 @@ def _show(value: np.ndarray, tolerance: np.ndarray | None = None) -> str:
     """
     value = np.asarray(value, dtype=float)
     if tolerance is not None:
+        # The digit two places below the tolerance is the last that machines agree on.
         value = np.round(value, int(np.ceil(2 - np.log10(tolerance.min()))))
-    value = value + 0.0
+    value = value + 0.0  # -0.0 becomes 0.0
     if value.size == 1:
         return f"{float(value.reshape(())):.4g}"
     return f"{value.min():.3g} … {value.max():.3g} ({value.size} values)"

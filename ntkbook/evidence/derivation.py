@@ -5,18 +5,6 @@ algebra (`step`), or by a named rule (differentiate, integrate, substitute, …)
 computed by sympy and must equal what the author wrote.  A line that cannot be proved raises
 `DerivationError`; it never becomes part of the chain.  In a page the chain is shown as numbered,
 aligned equations.
-
->>> import sympy as sp
->>> x, y = sp.symbols("x y", real=True)
->>> Derivation("eq-square", (x + y) ** 2).step(x**2 + 2 * x * y + y**2, because="expand")
-eq-square: 1 proved
-  (x + y)**2
-    = x**2 + 2*x*y + y**2   [proved: expand]
->>> square = Derivation("eq-wrong", (x + y) ** 2)
->>> square.step(x**2 + y**2, because="wishful")  # doctest: +ELLIPSIS
-Traceback (most recent call last):
-...
-ntkbook.evidence.derivation.DerivationError: eq-wrong, step 1 (wishful): the two sides differ by...
 """
 
 from __future__ import annotations
@@ -24,16 +12,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, TypeAlias
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from ntkbook.evidence import proof
+from ntkbook.evidence import display, proof
+from ntkbook.evidence.display import Status
 
 DERIVATION_MIME = "application/vnd.ntkbook.derivation+json"
 
-Status = Literal["given", "proved", "checked"]
+Expr: TypeAlias = sp.Basic | sp.MatrixBase | complex | float  # what sympy takes for one
+if TYPE_CHECKING:
+    Side: TypeAlias = sp.Basic  # what the sides of a line are, once it is made
+else:
+    Side = Expr | None  # what may be passed for them
 
 
 class DerivationError(ValueError):
@@ -44,7 +37,7 @@ class DerivationError(ValueError):
 class Derivation:
     """One line ``lhs = rhs`` and, through `previous`, the proved chain that led to it.
 
-    **Arguments**
+    **Arguments**:
 
     - `label`: the equation's name, ``"eq-…"``, unique in the book; pages refer to it.
     - `lhs`, `rhs`: the first line.  Without `rhs` the chain starts from the expression `lhs`
@@ -54,12 +47,22 @@ class Derivation:
     - `nonzero`: scalars known not to vanish and square matrices known to be invertible, where that
       does not follow from the symbols' assumptions.  They are shown as assumptions.
 
-    **Raises** `DerivationError` from every method whose line does not follow.
+    **Raises**: DerivationError from every method whose line does not follow.
+
+    >>> x, y = sp.symbols("x y", real=True)
+    >>> Derivation("eq-square", (x + y) ** 2).step(x**2 + 2 * x * y + y**2, because="expand")
+    eq-square: 1 proved
+      (x + y)**2
+        = x**2 + 2*x*y + y**2   [proved: expand]
+    >>> Derivation("eq-wrong", (x + y) ** 2).step(x**2 + y**2, because="wishful")
+    Traceback (most recent call last):
+    ...
+    ntkbook.evidence.derivation.DerivationError: eq-wrong, step 1 (wishful): the two sides...
     """
 
     label: str
-    lhs: sp.Basic
-    rhs: sp.Basic = None
+    lhs: Side
+    rhs: Side = None
     because: str = "definition"
     claim: str | None = None
     nonzero: tuple[sp.Basic, ...] = ()
@@ -67,7 +70,7 @@ class Derivation:
     assumed: int = field(default=0, kw_only=True)
     previous: Derivation | None = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"eq-[a-z0-9]+(-[a-z0-9]+)*", self.label):
             raise ValueError(
                 f"label must look like 'eq-gradient-flow' (lower case, hyphens), not {self.label!r}"
@@ -89,7 +92,7 @@ class Derivation:
 
     # Rules -----------------------------------------------------------------------------------
 
-    def step(self, new, because: str, numerically: bool = False) -> Derivation:
+    def step(self, new: Expr, because: str, numerically: bool = False) -> Derivation:
         """The same value, written differently.
 
         `numerically=True` is for equalities that sympy cannot prove: they are tested at forty
@@ -97,7 +100,7 @@ class Derivation:
         """
         return self._extend(self.lhs, self.rhs, new, because, numerically)
 
-    def using(self, facts, new, because: str, numerically: bool = False) -> Derivation:
+    def using(self, facts: Facts, new: Expr, because: str, numerically: bool = False) -> Derivation:
         """Rewrite the right-hand side with known equalities.
 
         `facts` is another derivation, a mapping ``{a: b}``, an `sp.Eq`, or a list of these.  What
@@ -110,7 +113,7 @@ class Derivation:
         return self._extend(self.lhs, rewritten, new, because, numerically, assumed=assumed)
 
     def substitute(
-        self, values: Mapping, new, because: str, numerically: bool = False
+        self, values: Mapping[sp.Basic, Expr], new: Expr, because: str, numerically: bool = False
     ) -> Derivation:
         """Specialise symbols, on both sides; the values must satisfy the symbols' assumptions."""
         for symbol, value in values.items():
@@ -118,7 +121,9 @@ class Derivation:
         lhs, rhs = (side.subs(values).doit() for side in (self.lhs, self.rhs))
         return self._extend(lhs, rhs, new, because, numerically)
 
-    def differentiate(self, x, new, because: str, numerically: bool = False) -> Derivation:
+    def differentiate(
+        self, x: sp.Basic, new: Expr, because: str, numerically: bool = False
+    ) -> Derivation:
         """d/dx of both sides."""
         if not self.lhs.has(x):
             raise DerivationError(f"{self._where(because)}: the left side does not depend on {x}")
@@ -126,7 +131,12 @@ class Derivation:
         return self._extend(lhs, self.rhs.diff(x).doit(), new, because, numerically)
 
     def integrate(
-        self, limits, new, because: str, antiderivative=None, numerically: bool = False
+        self,
+        limits: tuple[sp.Basic, Expr, Expr],
+        new: Expr,
+        because: str,
+        antiderivative: Expr | None = None,
+        numerically: bool = False,
     ) -> Derivation:
         """The integral of both sides over ``limits = (x, a, b)``.
 
@@ -155,13 +165,15 @@ class Derivation:
                 raise DerivationError(f"{self._where(because)}: quadrature gives {found}")
         return line
 
-    def limit(self, x, x0, new, because: str, dir: str = "-") -> Derivation:
+    def limit(self, x: sp.Basic, x0: Expr, new: Expr, because: str, dir: str = "-") -> Derivation:
         """The limit of both sides as x → x0 (from below by default, which is what ∞ means)."""
         result = proof.elementwise(lambda e: sp.limit(e, x, x0, dir), self.rhs)
         lhs = proof.elementwise(lambda e: sp.Limit(e, x, x0, dir), self.lhs)
         return self._extend(lhs, result, new, because)
 
-    def series(self, x, x0, order: int, new, because: str, numerically: bool = False) -> Derivation:
+    def series(
+        self, x: sp.Basic, x0: Expr, order: int, new: Expr, because: str, numerically: bool = False
+    ) -> Derivation:
         """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""
         polynomial = proof.elementwise(
             lambda e: proof.taylor_polynomial(e, x, sp.sympify(x0), order), self.rhs
@@ -171,7 +183,14 @@ class Derivation:
             polynomial = new = sp.sympify(new) + sp.Order((x - x0) ** order, (x, x0))
         return self._extend(self.lhs, polynomial, new, because, numerically)
 
-    def solve_ode(self, f, solution, initial: Mapping, values, because: str) -> Derivation:
+    def solve_ode(
+        self,
+        f: sp.Basic | sp.MatrixBase,
+        solution: Expr,
+        initial: Mapping[sp.Basic, Expr],
+        values: Expr,
+        because: str,
+    ) -> Derivation:
         """From ``df/dt = rhs`` to ``f = solution``, verified in the equation and at ``{t: t0}``.
 
         The right-hand side must be continuously differentiable in f: the solution is then unique.
@@ -191,7 +210,9 @@ class Derivation:
         self._require_equal(values, solution.subs(t, t0), f"{because}, initial value", False)
         return self._extend(f, solution, solution, because)
 
-    def solve_for(self, x, new, because: str, numerically: bool = False) -> Derivation:
+    def solve_for(
+        self, x: sp.Basic, new: Expr, because: str, numerically: bool = False
+    ) -> Derivation:
         """From ``lhs = rhs`` to ``x = new``; the solution must be the only one."""
         equation = self.lhs.doit() - self.rhs
         new = proof.sympify("new", new)
@@ -205,7 +226,9 @@ class Derivation:
         self._require_equal(sp.S.Zero, equation.subs(x, new).doit(), because, numerically)
         return self._extend(x, new, new, because, numerically)
 
-    def matrix(self, new, because: str, left=None, right=None) -> Derivation:
+    def matrix(
+        self, new: Expr, because: str, left: Expr | None = None, right: Expr | None = None
+    ) -> Derivation:
         """An identity between matrices of any size, proved in noncommuting symbols.
 
         ``left · (new − old) · right`` must expand to zero; `left` and `right`, if given, must be
@@ -226,7 +249,9 @@ class Derivation:
             )
         return replace(self, rhs=new, because=because, status="proved", assumed=0, previous=self)
 
-    def expectation(self, variances: Mapping, new, because: str, numerically=False) -> Derivation:
+    def expectation(
+        self, variances: Mapping[sp.Basic, Expr], new: Expr, because: str, numerically: bool = False
+    ) -> Derivation:
         """E of both sides over independent centred Gaussians ``{u: variance}``."""
         result = proof.elementwise(lambda e: proof.gaussian_expectation(e, variances), self.rhs)
         return self._extend(proof.Expectation(self.lhs), result, new, because, numerically)
@@ -245,71 +270,31 @@ class Derivation:
 
     def count(self, status: Status) -> int:
         """How many lines are ``"proved"``, ``"checked"`` or (with the facts used) ``"given"``."""
-        lines = [line for line in self.lines if line.status == status and not line._is_bare_start()]
+        lines = [line for line in self.lines if line.status == status and not line.is_bare_start]
         assumed = sum(line.assumed for line in self.lines) if status == "given" else 0
         return len(lines) + assumed
+
+    @property
+    def is_bare_start(self) -> bool:
+        """Whether this is a first line that states no equation, only an expression."""
+        return self.previous is None and self.lhs == self.rhs
 
     # Display ---------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        rows = [f"{self.label}: {self._tally()}"]
-        for lhs, line in self._rows():
-            if line._is_bare_start():
-                rows.append(f"  {_plain(line.lhs)}")
-                continue
-            head = "    " if lhs is None else f"  {_plain(lhs)} "
-            rows.append(f"{head}= {_plain(line.rhs)}   [{line.status}: {line.because}]")
-        if self.nonzero:
-            rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, self.nonzero))}")
-        return "\n".join(rows)
+        return display.text(self)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        record = {
+        record: dict[str, object] = {
             "label": self.label,
             "claim": self.claim,
-            **{status: self.count(status) for status in ("proved", "checked", "given")},
+            **{status: self.count(status) for status in display.WORDS},
         }
         return {
             "text/plain": repr(self),
-            "text/markdown": self._markdown(),
+            "text/markdown": display.markdown(self),
             DERIVATION_MIME: record,
         }
-
-    def _markdown(self) -> str:
-        """Aligned equations, the reasons below: beside wide lines they would fall off a page."""
-        rows: list[str] = []
-        reasons: list[str] = []
-        for lhs, line in self._rows():
-            if line._is_bare_start():
-                rows.append(f"{proof.latex(lhs)} &")
-                continue
-            letter = "abcdefghijklmnopqrstuvwxyz"[len(reasons)]
-            left = "" if lhs is None else f"{proof.latex(lhs)} "
-            rows.append(rf"{left}&\overset{{\text{{({letter})}}}}{{=}} {proof.latex(line.rhs)}")
-            mark = {"given": ", given", "checked": ", checked numerically", "proved": ""}
-            reasons.append(f"({letter}) {line.because}{mark[line.status]}")
-        if len(rows) > 1 and rows[0].endswith(" &"):
-            rows[:2] = [rows[0].removesuffix("&") + rows[1]]
-        notes = ["; ".join(reasons), f"*{self._tally()}*"]
-        if self.nonzero:
-            symbols = ", ".join(f"${proof.latex(s)}$" for s in self.nonzero)
-            notes.append(f"Taken as nonzero or invertible: {symbols}")
-        body = " \\\\\n".join(rows)
-        text = ". ".join(note for note in notes if note)
-        return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({self.label})\n\n{text}."
-
-    def _rows(self) -> list[tuple[sp.Basic | None, Derivation]]:
-        """Each line with the left side to show: None where it repeats the one above."""
-        lines = self.lines
-        if len(lines) > 1 and lines[0]._is_bare_start() and lines[1].lhs != lines[0].lhs:
-            lines = lines[1:]  # the next line shows the starting expression on its left side
-        shown = [None if k and lines[k - 1].lhs == e.lhs else e.lhs for k, e in enumerate(lines)]
-        return list(zip(shown, lines, strict=True))
-
-    def _tally(self) -> str:
-        words = {"proved": "proved", "checked": "checked numerically", "given": "given"}
-        counts = [f"{self.count(s)} {w}" for s, w in words.items() if self.count(s)]  # type: ignore
-        return ", ".join(counts) or "nothing derived yet"
 
     # Checking --------------------------------------------------------------------------------
 
@@ -371,11 +356,11 @@ class Derivation:
         number = len(self.lines) - (0 if because else 1)
         return f"{self.label}, step {number} ({because or self.because})"
 
-    def _is_bare_start(self) -> bool:
-        return self.previous is None and self.lhs == self.rhs
+
+Facts: TypeAlias = Derivation | sp.Eq | Mapping[sp.Basic, Expr] | Iterable  # of these again
 
 
-def _facts(facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
+def _facts(facts: Facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
     """Pairs (known expression, its value) and how many of them are not themselves proved."""
     if isinstance(facts, Derivation):
         pairs = list(zip(proof.entries(facts.lhs), proof.entries(facts.rhs), strict=True))
@@ -388,7 +373,3 @@ def _facts(facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
         found = [_facts(fact) for fact in facts]
         return [pair for pairs, _ in found for pair in pairs], sum(n for _, n in found)
     raise TypeError(f"facts must be derivations, equations or a mapping, not {type(facts)}")
-
-
-def _plain(expr: sp.Basic) -> str:
-    return str(expr.tolist()) if isinstance(expr, sp.MatrixBase) else sp.sstr(expr)

@@ -4,15 +4,6 @@
 description made from the drawn data: titles, axes, every series with a few rounded landmarks.  The
 description is the picture's alternative text for a reader who cannot see it, and it is what the
 tests compare, so that a figure whose data changed fails.
-
->>> import matplotlib; matplotlib.use("Agg")
->>> import matplotlib.pyplot as plt
->>> fig, ax = plt.subplots()
->>> _ = ax.plot([0, 1, 2], [0, 1, 4], label="parabola")
->>> _ = ax.set(title="Growth", xlabel="time", ylabel="height")
->>> figure(fig, name="fig-growth", caption="Height over time.")
-Figure. Height over time. Panel "Growth". Horizontal axis: time, 0 to 2. \
-Vertical axis: height, 0 to 4. Line "parabola": 3 points, from (0, 0) to (2, 4).
 """
 
 from __future__ import annotations
@@ -70,7 +61,11 @@ STYLE: Any = {
 
 @dataclass(frozen=True, repr=False)
 class Figure:
-    """A picture, its description, its caption and the name by which pages refer to it."""
+    """A picture that describes itself, made by `figure`; the last expression of its cell.
+
+    **Fields**: `png`, the picture; `description`, its alternative text; `name`, by which pages
+    refer to it; `caption`.
+    """
 
     png: bytes
     description: str
@@ -87,16 +82,28 @@ class Figure:
 
 
 def figure(fig: MplFigure, *, name: str, caption: str) -> Figure:
-    """Turn a finished matplotlib figure into one that describes itself, and close it.
+    """A finished matplotlib figure as one that describes itself; the original is closed.
 
-    **Arguments**
+    **Arguments**:
 
     - `fig`: every panel needs an x label and a y label, every series a finite value and a label
       (``"_nolegend_"`` for guide lines).
     - `name`: ``"fig-…"``, unique in the book.
     - `caption`: one or two sentences on what the figure shows.
 
-    **Raises** `ValueError` naming the panel or series without a label or a finite point.
+    **Returns**: `Figure`, with the picture as PNG and its description in words.
+
+    **Raises**: ValueError for another form of name, for a caption that is no sentence, and naming
+    the panel or series without a label or a finite point.
+
+    >>> import matplotlib; matplotlib.use("Agg")
+    >>> import matplotlib.pyplot as plt
+    >>> fig, ax = plt.subplots()
+    >>> _ = ax.plot([0, 1, 2], [0, 1, 4], label="parabola")
+    >>> _ = ax.set(title="Growth", xlabel="time", ylabel="height")
+    >>> figure(fig, name="fig-growth", caption="Height over time.")
+    Figure. Height over time. Panel "Growth". Horizontal axis: time, 0 to 2. \
+Vertical axis: height, 0 to 4. Line "parabola": 3 points, from (0, 0) to (2, 4).
     """
     if not re.fullmatch(r"fig-[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ValueError(f"name must look like 'fig-loss-curve', not {name!r}")

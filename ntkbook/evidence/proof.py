@@ -26,7 +26,7 @@ DIGITS = 30
 _WORKING_DIGITS = DIGITS + 15
 
 
-def sympify(name: str, value) -> sp.Basic:
+def sympify(name: str, value: object) -> sp.Basic:
     """`value` as a sympy expression or immutable explicit matrix, else a `TypeError`."""
     try:
         expr = sp.sympify(value)
@@ -350,7 +350,7 @@ def _numeric_matrix(expr: sp.Basic, values: Mapping, size) -> np.ndarray:
 # What the rules compute.
 
 
-def taylor_polynomial(expr: sp.Expr, x, x0: sp.Expr, order: int) -> sp.Expr:
+def taylor_polynomial(expr: sp.Expr, x: sp.Basic, x0: sp.Expr, order: int) -> sp.Expr:
     """Taylor polynomial by derivatives; sympy's own series where the derivatives are singular."""
     total, derivative = sp.S.Zero, expr
     for k in range(order):
@@ -362,7 +362,7 @@ def taylor_polynomial(expr: sp.Expr, x, x0: sp.Expr, order: int) -> sp.Expr:
     return total
 
 
-def value_at(expr: sp.Basic, x, x0: sp.Expr, dir: str) -> sp.Basic:
+def value_at(expr: sp.Basic, x: sp.Basic, x0: sp.Expr, dir: str) -> sp.Basic:
     """`expr` at x0, as a limit where x0 is infinite."""
     if not x0.is_infinite:
         return expr.subs(x, x0)

@@ -23,11 +23,15 @@ to the rounding of an exponent at large ones.  The angle suffers only where two 
 lengths are nearly parallel.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbook._base.types import Num
 from ntkbook.gaussian.pairs import (
     Dual,
     acute_angle,
@@ -63,16 +67,24 @@ __all__ = [
 # Piecewise linear and piecewise polynomial activations.
 
 
-def abrelu(a, b):
-    """Dual of a z for z < 0 and b z for z > 0: ReLU is (0, 1), the absolute value (-1, 1).
+def abrelu(a: float, b: float) -> Dual:
+    """Dual of a z for z < 0 and b z for z > 0: T = ab c + (a - b)² (√det + (π - θ) c) / 2π.
 
-    T = ab c + (a - b)² (sqrt(det) + (π - θ) c) / 2π (Cho & Saul 2009 for ReLU, there without
-    the factor 1/2 that is in E[φφ]; Tsuchida et al. 2018 for the leaky ReLU).
+    **Arguments**: `a`, `b`, the two slopes: ReLU is (0, 1), the absolute value (-1, 1).
+
+    **Returns**: `Dual`.
+
+    **Source**: Cho & Saul 2009 for ReLU, there without the factor 1/2 that is in E[φφ]; Tsuchida
+    et al. 2018 for the leaky ReLU.
+
+    >>> print(abrelu(-1, 1)(1.0, 1.0, jnp.array([1.0, 0.0])).round(4))    # E|u||v|: 1 and 2/π
+    [1.     0.6366]
     """
     weight, mean = (b - a) ** 2, (a * a + b * b) / 2
 
     def formula(pair, m):
-        # With θ held, this is linear in c with the exact slope: the true θ maximises it.
+        # With θ held, this is linear in c with the exact slope: the true θ maximises it.  Without
+        # dθ/dc = -1/sin θ, no derivative of first order diverges where the inputs are parallel.
         wedge = pair.norm * sine(pair, m) + supplement(pair, m) * pair.c
         return a * b * pair.c + weight * wedge / (2 * m.pi)
 
@@ -83,6 +95,8 @@ def abrelu(a, b):
         # The signs of ρ before and after the layer make four cases; in each all is small together.
         apart = jnp.where(obtuse, (a + b) ** 2 / 2 - a * b * near, mean * near) - excess
         against = jnp.where(obtuse, (a - b) ** 2 / 2 + a * b * near, mean * (2 - near)) + excess
+        # Of 1 ∓ ρ the smaller one.  `minimum`, not `where` on a sign that rounding may turn; at a
+        # tie, ρ = 0, it gives each branch half its derivative: |ρ| has derivative zero there.
         return jnp.minimum(apart, against) / mean
 
     return Dual(formula, gap)
@@ -91,12 +105,21 @@ def abrelu(a, b):
 relu = abrelu(0, 1)
 
 
-def rectified_power(order):
-    """Dual of max(z, 0)^order, the arc-cosine kernel of that order (Cho & Saul 2009), halved.
+def rectified_power(order: int) -> Dual:
+    """Dual of max(z, 0)^order, which is half the arc-cosine kernel of that order.
 
     T = (q1 q2)^(order/2) (P(ρ) (π - θ) + R(ρ) sin θ) / 2π, with polynomials P and R that follow
-    from order to order by Price's theorem; order 0 is the step function, whose derivative
-    vanishes almost everywhere.
+    from order to order by Price's theorem.
+
+    **Arguments**: `order`, a whole number from 0, the step function, whose derivative vanishes
+    almost everywhere.
+
+    **Returns**: `Dual`.
+
+    **Source**: Cho & Saul 2009.
+
+    >>> print(rectified_power(0)(1.0, 1.0, jnp.array([1.0, 0.0])))    # P(u > 0 and v > 0)
+    [0.5  0.25]
     """
     angular, sinusoidal = _arc_cosine(order)
     peak = angular.sum()
@@ -164,6 +187,7 @@ def _erf_gap(pair):
     sum_sine = (half_sine1 * half_cosine2 + half_cosine1 * half_sine2) * jnp.sqrt(
         total + 4 * pair.det
     ) + 2 * (half_cosine1 * half_cosine2 - half_sine1 * half_sine2) * jnp.abs(pair.c)
+    # Zero over zero only for inputs that vanish, whose gap is zero.
     ratio = product / jnp.where(sum_sine > 0, sum_sine, 1)
     far = (alpha1 + alpha2) / 2 - jnp.abs(_erf_angle(pair, jnp))
     return relative_gap(jnp.where(ratio < 0.2, _asin_series(ratio), far), alpha1, alpha2)
@@ -214,8 +238,16 @@ def _wave(sign):
 sin, cos = _wave(-1), _wave(1)
 
 
-def rbf(gamma):
-    """Dual of √2 sin(sqrt(2 gamma) z + π/4): T = exp(-gamma (q1 + q2 - 2c)), the RBF kernel."""
+def rbf(gamma: float) -> Dual:
+    """Dual of √2 sin(sqrt(2 gamma) z + π/4): T = exp(-gamma (q1 + q2 - 2c)), the RBF kernel.
+
+    **Arguments**: `gamma` > 0, of exp(-gamma E(u - v)²).
+
+    **Returns**: `Dual`.
+
+    >>> print(rbf(0.5)(1.0, 1.0, jnp.array([1.0, 0.0])).round(4))
+    [1.     0.3679]
+    """
 
     def formula(pair, m):
         return m.exp(-gamma * (pair.q1 + pair.q2 - 2 * pair.c))
@@ -230,8 +262,16 @@ exp = Dual(
 """Dual of exp z, T = exp((q1 + q2)/2 + c), its own derivative dual (Daniely et al. 2016)."""
 
 
-def gaussian(b):
-    """Dual of exp(-b z²), T = (1 + 2b (q1 + q2) + 4b² det)^(-1/2), for b > 0."""
+def gaussian(b: float) -> Dual:
+    """Dual of exp(-b z²): T = (1 + 2b (q1 + q2) + 4b² det)^(-1/2).
+
+    **Arguments**: `b` > 0.
+
+    **Returns**: `Dual`.
+
+    >>> print(gaussian(0.5)(1.0, 1.0, jnp.array([1.0, 0.0])).round(4))
+    [0.5774 0.5   ]
+    """
 
     def formula(pair, m):
         return 1 / m.sqrt(1 + 2 * b * (pair.q1 + pair.q2) + 4 * b * b * pair.det)
@@ -267,6 +307,7 @@ def _gelu_gap(pair):
     parallel = pair._replace(c=norm, det=jnp.zeros_like(det))
     whole1, whole2 = (_gelu_formula(same(q), jnp) for q in (p, q))
     radial = safe_sqrt(whole1) * safe_sqrt(whole2) - _gelu_formula(parallel, jnp)
+    # For equal variances `radial` is zero but for rounding, which would set the inputs apart.
     near = lost + jnp.where(p == q, 0, radial)
     far = safe_sqrt(whole1) * safe_sqrt(whole2) - jnp.abs(_gelu_formula(pair, jnp))
     scale = safe_sqrt(whole1) * safe_sqrt(whole2)
@@ -277,11 +318,17 @@ gelu = Dual(_gelu_formula, _gelu_gap)
 """Dual of the exact GELU, z (1 + erf(z/√2))/2 (Tsuchida et al. 2020)."""
 
 
-def polynomial(coefficients):
-    """Dual of the polynomial Σ a_m z^m, coefficients ascending: a monomial is (0, …, 0, 1).
+def polynomial(coefficients: Sequence[float] | Num[np.ndarray, "degree"]) -> Dual:
+    """Dual of the polynomial Σ a_m z^m: T = Σ_k B_k(q1) B_k(q2) c^k / k!.
 
-    T = Σ_k B_k(q1) B_k(q2) c^k / k!, B_k(q) = E[φ^(k)(sqrt(q) g)], in which Mehler's formula is
-    written without a division.
+    B_k(q) = E[φ^(k)(sqrt(q) g)]: Mehler's formula, written without a division.
+
+    **Arguments**: `coefficients` a_m, ascending: a monomial is (0, …, 0, 1).
+
+    **Returns**: `Dual`.
+
+    >>> print(polynomial((0, 0, 1))(1.0, 1.0, jnp.array([1.0, 0.0])))    # E[u² v²]
+    [3. 1.]
     """
     degree = len(coefficients) - 1
     odd, even = not any(coefficients[::2]), not any(coefficients[1::2])
@@ -305,6 +352,7 @@ def polynomial(coefficients):
         near, distance = pair.gap, 0 * pair.c
         for k in range(degree + 1):
             part1, part2 = (derivative_mean(k, q) * safe_sqrt(q) ** k for q in pair[:2])
+            # No further than 0.9, where `direct` is taken: log1p(-1) would be infinite.
             turned = -jnp.expm1(k * jnp.log1p(-jnp.minimum(near, 0.9)))
             distance += ((part1 - part2) ** 2 / 2 + part1 * part2 * turned) / math.factorial(k)
         diagonals = [formula(same(q), jnp) for q in pair[:2]]

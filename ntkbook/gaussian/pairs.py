@@ -14,43 +14,55 @@ with 1 - |ρ|, and a dual gives 1 - |ρ| of the next layer by a formula of its o
 which nothing cancels.  The closed forms are in `duals`, any other activation in `quadrature`.
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sympy as sp
+
+from ntkbook._base.types import Array, ArrayLike, Float, Num
+
+Arrays: TypeAlias = Float[Array, "*#n"]
+Values: TypeAlias = Arrays | sp.Expr  # a formula is written once, for jnp and for sympy
 
 
 class Pair(NamedTuple):
     """Two centred Gaussians: variances, covariance, and their angle θ in well-kept form.
 
-    Any shapes that broadcast.  `norm` is sqrt(q1 q2), `cosine` c/norm (one where norm is zero),
-    `gap` 1 - |cosine|, `det` the determinant q1 q2 sin² θ; the last two without cancellation.
+    **Fields**: the variances `q1`, `q2` and the covariance `c`; `norm`, which is sqrt(q1 q2);
+    `cosine`, c/norm (one where norm is zero); `gap`, 1 - |cosine|; `det`, the determinant
+    q1 q2 sin² θ; the last two without cancellation.  Arrays of any shapes that broadcast, or
+    expressions of sympy.
     """
 
-    q1: Any
-    q2: Any
-    c: Any
-    norm: Any
-    cosine: Any
-    gap: Any
-    det: Any
+    q1: Values
+    q2: Values
+    c: Values
+    norm: Values
+    cosine: Values
+    gap: Values
+    det: Values
 
     @property
-    def sine2(self):
+    def sine2(self) -> Values:
+        """sin² θ, from the gap: 1 - cosine² would cancel where the inputs are parallel."""
         return self.gap * (2 - self.gap)
 
 
-def pair(q1, q2, cosine, gap):
+def pair(q1: Arrays, q2: Arrays, cosine: Arrays, gap: Arrays) -> Pair:
     """The `Pair` with variances q1 and q2 at the angle of this cosine and gap."""
     norm = once(safe_sqrt(q1)) * once(safe_sqrt(q2))
     return Pair(q1, q2, norm * cosine, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
 
 
-def pair_from_covariance(q1, q2, c):
+def pair_from_covariance(q1: Arrays, q2: Arrays, c: Arrays) -> Pair:
     """The `Pair` of a covariance in floating point, whose angle is known up to rounding.
 
     Rounding alone would set parallel inputs some 1e-8 apart, so that inputs whose cosine is ±1
@@ -59,13 +71,14 @@ def pair_from_covariance(q1, q2, c):
     norm = safe_sqrt(q1) * safe_sqrt(q2)
     rounding = 8 * jnp.finfo(jnp.result_type(norm, c)).eps
     parallel = norm - jnp.abs(c) <= rounding * norm
+    # Divisor one where the quotient is not used: 0/0 would put a NaN in its derivative.
     safe = jnp.where(parallel, 1, norm)
     cosine = jnp.where(parallel, jnp.where(c < 0, -1, 1), c / safe)
     gap = jnp.where(parallel, 0, (norm - jnp.abs(c)) / safe)
     return Pair(q1, q2, c, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
 
 
-def same(q):
+def same(q: Arrays) -> Pair:
     """The `Pair` of an input of variance q with itself."""
     return Pair(q, q, q, q, jnp.ones_like(q), jnp.zeros_like(q), jnp.zeros_like(q))
 
@@ -74,30 +87,40 @@ def same(q):
 class Dual:
     """The dual of one activation.  Called with q1, q2, c it gives E[φ(u) φ(v)].
 
-    q1, q2 >= 0 and |c| <= sqrt(q1 q2) are arrays that broadcast; their dtype is kept, and all
-    derivatives are finite, also where the inputs are parallel, antipodal, equal or zero.
-    `formula(pair, m)` is the dual in terms of a `Pair` and the module m that holds sqrt, exp,
-    atan and pi.  `gap(pair)` is 1 - |ρ| after the layer; without it the difference is taken.
-    `derivative` is the dual of φ' where the formula cannot be differentiated accurately;
-    elsewhere the slope is the derivative of the formula.
+    All derivatives are finite, also where the inputs are parallel, antipodal, equal or zero.
+
+    **Fields**: `formula(pair, m)`, the dual in terms of a `Pair` and the module m, jax.numpy or
+    sympy, that holds sqrt, exp, atan and pi; `gap(pair)`, 1 - |ρ| after the layer, without which
+    the difference is taken; `derivative`, the dual of φ' where the formula cannot be
+    differentiated accurately: elsewhere the slope is the derivative of the formula.
+
+    >>> square = Dual(lambda pair, m: pair.q1 * pair.q2 + 2 * pair.c**2)    # E[u² v²]
+    >>> square(1.0, 2.0, jnp.array([0.0, 1.0])).tolist()
+    [2.0, 4.0]
+    >>> square.expression(*sp.symbols("q1 q2 c"))
+    2*c**2 + q1*q2
     """
 
-    formula: Callable
-    gap: Callable | None = None
-    derivative: "Dual | None" = None
+    formula: Callable[[Pair, ModuleType], Values]
+    gap: Callable[[Pair], Array] | None = None
+    derivative: Dual | None = None
 
-    def __call__(self, q1, q2, c):
+    def __call__(
+        self, q1: Num[ArrayLike, "*#n"], q2: Num[ArrayLike, "*#n"], c: Num[ArrayLike, "*#n"]
+    ) -> Arrays:
+        """E[φ(u) φ(v)] for variances q1, q2 >= 0 and |c| <= sqrt(q1 q2), which broadcast.
+
+        Their floating dtype is kept.
+        """
         q1, q2, c = _floats(q1, q2, c)
         return self.formula(pair_from_covariance(q1, q2, c), jnp)
 
-    def expression(self, q1, q2, c):
+    def expression(self, q1: sp.Expr, q2: sp.Expr, c: sp.Expr) -> sp.Expr:
         """The same formula in sympy, for symbols q1, q2 (positive) and c."""
-        import sympy as sp
-
         norm = sp.sqrt(q1) * sp.sqrt(q2)
         return self.formula(Pair(q1, q2, c, norm, c / norm, 1 - c / norm, q1 * q2 - c**2), sp)
 
-    def value_and_slope(self, pair):
+    def value_and_slope(self, pair: Pair) -> tuple[Arrays, Arrays]:
         """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for a `Pair`."""
         if self.derivative:
             return self.formula(pair, jnp), self.derivative.formula(pair, jnp)
@@ -106,23 +129,35 @@ class Dual:
         rate = rate._replace(c=jnp.ones_like(pair.c), det=-2 * pair.c)
         return jax.jvp(lambda pair: self.formula(pair, jnp), (pair,), (rate,))
 
-    def cosine_and_gap(self, pair, value):
+    def cosine_and_gap(self, pair: Pair, value: Arrays) -> tuple[Arrays, Arrays]:
         """ρ and 1 - |ρ| after the layer, `value` being E[φ(u) φ(v)]."""
+        # A product of two inverse roots, one factor per row and one per column, where the root of
+        # the product would be taken once per pair.
         inverse = _inverse_root(self.diagonal(pair.q1)) * _inverse_root(self.diagonal(pair.q2))
         cosine = jnp.where(inverse > 0, value * inverse, 1)
         gap = self.gap(pair) if self.gap else 1 - jnp.abs(cosine)
-        gap = once(jnp.where(inverse > 0, jnp.clip(gap, 0, 1), 0))
+        gap = once(jnp.where(inverse > 0, jnp.clip(gap, 0, 1), 0))  # rounding may leave [0, 1]
         return cosine_with_gap(cosine, gap), gap
 
-    def diagonal(self, q):
+    def diagonal(self, q: Arrays) -> Arrays:
         """E[φ(u)²] for a variance q, kept apart so that it is computed once per input."""
         return once(self.formula(same(q), jnp))
 
 
-def value_and_slope(dual, q1, q2, c):
+def value_and_slope(
+    dual: Dual,
+    q1: Num[ArrayLike, "*#n"],
+    q2: Num[ArrayLike, "*#n"],
+    c: Num[ArrayLike, "*#n"],
+) -> tuple[Float[Array, "*#n"], Float[Array, "*#n"]]:
     """The pair E[φ(u) φ(v)] and E[φ'(u) φ'(v)], the latter as the derivative of `dual` in c.
 
-    Price's theorem (Price 1958): ∂/∂c E[φ(u) φ(v)] = E[φ'(u) φ'(v)].
+    **Arguments**: `dual`; variances `q1`, `q2` ≥ 0 and the covariance `c`, |c| ≤ sqrt(q1 q2),
+    arrays that broadcast and whose floating dtype is kept.
+
+    **Returns**: two arrays of the shape that the arguments broadcast to.
+
+    **Source**: Price 1958, whose theorem is ∂/∂c E[φ(u) φ(v)] = E[φ'(u) φ'(v)].
 
     >>> from ntkbook import duals
     >>> value, slope = value_and_slope(duals.relu, 2.0, 2.0, jnp.array([2.0, 0.0, -2.0]))
@@ -132,34 +167,38 @@ def value_and_slope(dual, q1, q2, c):
     return dual.value_and_slope(pair_from_covariance(*_floats(q1, q2, c)))
 
 
-def _floats(*arrays):
+def _floats(*arrays: ArrayLike) -> list[Array]:
     dtype = jnp.result_type(float) if all(isinstance(a, (int, float)) for a in arrays) else None
     return jnp.broadcast_arrays(*(jnp.asarray(a, dtype) for a in arrays))
 
 
-def once(x):
+def once(x: Array) -> Array:
     """x itself, stored: otherwise XLA may compute it anew for each array that depends on it.
 
     XLA repeats what it takes to be cheap, also a long chain of sums and products, and drops
     optimization barriers on a CPU; a division by something unknown is dear enough to be kept.
     """
+    # The divisor is 1, and NaN where x is NaN: a number that XLA cannot know beforehand.
     return x / jnp.where(x == x, 1, jnp.nan)
 
 
-def cosine_with_gap(cosine, gap):
+def cosine_with_gap(cosine: Arrays, gap: Arrays) -> Arrays:
     """The cosine, from the gap where that is small, so that chaos has no rounding to enlarge."""
     return once(jnp.where(gap < 0.5, jnp.where(cosine < 0, gap - 1, 1 - gap), cosine))
 
 
-def safe_sqrt(q):
+def safe_sqrt(q: Arrays) -> Arrays:
     """sqrt, with the derivative at zero taken as zero."""
+    # Two wheres: the outer one picks the value, but the derivative of the branch not taken is
+    # multiplied by zero, and that of sqrt at 0 is ∞, so the inner one keeps 0 away from sqrt.
     positive = q > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1)), 0)
 
 
-def horner(coefficients, x):
+def horner(coefficients: Iterable[float], x: Values) -> Values:
     """The polynomial with these coefficients, ascending; whole ones stay exact in sympy."""
-    *lower, total = [int(a) if a == int(a) else float(a) for a in coefficients]
+    *lower, last = [int(a) if a == int(a) else float(a) for a in coefficients]
+    total: Values = last
     for a in reversed(lower):
         total = total * x + a
     return total
@@ -180,7 +219,7 @@ _ATAN = {np.dtype(np.float64): _atan_quotient(18), np.dtype(np.float32): _atan_q
 
 
 @jax.custom_jvp
-def atan(t):
+def atan(t: Arrays) -> Arrays:
     """atan t for |t| <= 1, to three units of rounding, several times faster than XLA's on a CPU.
 
     It ends in a division, which XLA computes once, where it would repeat a polynomial in each
@@ -194,23 +233,25 @@ def atan(t):
     return t / (1 + square * quotient)
 
 
+# Written down, since the derivative of the fit would be less accurate than the fit.
 atan.defjvps(lambda rate, _, t: rate / (1 + t * t))
 
 
-def angle(opposite, adjacent, hypotenuse, m):
+def angle(opposite: Values, adjacent: Values, hypotenuse: Values, m: ModuleType) -> Values:
     """atan(opposite/adjacent) in a right triangle, adjacent >= 0."""
     if m is not jnp:
         return m.atan(opposite / adjacent)
+    # Twice the half angle, whose tangent is at most 1: the range in which `atan` is a polynomial.
     return 2 * atan(opposite / (hypotenuse + adjacent))
 
 
-def acute_angle(pair):
+def acute_angle(pair: Pair) -> tuple[Arrays, Arrays]:
     """The angle between the two lines, in [0, π/2], and its sine."""
     sine = safe_sqrt(pair.sine2)
     return 2 * atan(sine / (2 - pair.gap)), sine
 
 
-def supplement(pair, m=jnp):
+def supplement(pair: Pair, m: ModuleType = jnp) -> Values:
     """π - θ, the angle that the two half-planes u > 0 and v > 0 share."""
     if m is not jnp:
         return m.pi - m.acos(pair.cosine)
@@ -218,32 +259,33 @@ def supplement(pair, m=jnp):
     return jnp.where(pair.cosine < 0, acute, jnp.pi - acute)
 
 
-def sine(pair, m):
+def sine(pair: Pair, m: ModuleType) -> Values:
     """sin θ."""
     return safe_sqrt(pair.sine2) if m is jnp else m.sqrt(1 - pair.cosine**2)
 
 
-def excess_angle(acute, sine, gap):
+def excess_angle(acute: Arrays, sine: Arrays, gap: Arrays) -> Arrays:
     """sin α - α cos α, of order α³, for an acute α with cos α = 1 - gap."""
+    # Small angles by the series: the two terms, of order α, would cancel to order α³.
     x = acute * acute
     series = [(-1) ** k * (2 * k + 2) / math.factorial(2 * k + 3) for k in range(6)]
     small = acute * x * horner(series, x)
     return jnp.where(acute < 0.3, small, sine - acute * (1 - gap))
 
 
-def half_distance(pair):
+def half_distance(pair: Pair) -> Arrays:
     """E(u - v)²/2 for acute angles, E(u + v)²/2 for obtuse ones."""
     radial = once(safe_sqrt(pair.q1)) - once(safe_sqrt(pair.q2))
     return radial * radial / 2 + pair.norm * pair.gap
 
 
-def signed_half_distance(pair):
+def signed_half_distance(pair: Pair) -> Arrays:
     """E(u - v)²/2 at any angle."""
     near = half_distance(pair)
     return jnp.where(pair.cosine < 0, pair.q1 + pair.q2 - near, near)
 
 
-def relative_gap(half_distance, q1, q2):
+def relative_gap(half_distance: Arrays, q1: Arrays, q2: Arrays) -> Arrays:
     """1 - |ρ| from half the mean squared distance, q1 and q2 being the two variances."""
     radial = once(safe_sqrt(q1)) - once(safe_sqrt(q2))
     return (half_distance - radial * radial / 2) * (_inverse_root(q1) * _inverse_root(q2))

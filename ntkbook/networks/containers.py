@@ -1,21 +1,28 @@
 """Layers made of layers: one after the other (`Serial`), or beside a skip (`Residual`)."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkbook._base.arguments import require_shape
+from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import add_branch
+from ntkbook.networks.signal import Signal, add_branch
 
 
 @dataclass(frozen=True, init=False)
 class Container(Layer):
+    """Layers applied one after the other, in the finite and in the infinite network."""
+
     layers: tuple[Layer, ...]
 
-    def __init__(self, *layers):
+    def __init__(self, *layers: Layer) -> None:
         for position, layer in enumerate(layers):
             if not isinstance(layer, Layer):
                 raise TypeError(
@@ -24,10 +31,10 @@ class Container(Layer):
                 )
         object.__setattr__(self, "layers", layers)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
-    def pairs(self, params):
+    def pairs(self, params: Sequence[PyTree]) -> Iterator[tuple[Layer, PyTree]]:
         """Each layer with its parameters; ValueError when `params` has another length."""
         if len(params) != len(self.layers):
             raise ValueError(
@@ -36,29 +43,30 @@ class Container(Layer):
             )
         return zip(self.layers, params, strict=True)
 
-    def apply(self, params, x):
+    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n d"]) -> Num[Array, "n k"]:
+        """The layers applied to x in turn: `params` has one entry for each."""
         for layer, layer_params in self.pairs(params):
             x = layer.apply(layer_params, x)
-        return x
+        return x  # type: ignore[return-value]  # as it came only if there are no layers
 
-    def hyperparameters(self):
+    def hyperparameters(self) -> tuple[PyTree, ...]:
         return tuple(layer.hyperparameters() for layer in self.layers)
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         return sum(layer.depth for layer in self.layers)
 
-    def propagate(self, signal, hyperparameters):
+    def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
         for layer, scales in zip(self.layers, hyperparameters, strict=True):
             signal = layer.propagate(signal, scales)
         return signal
 
-    def width_after(self, features):
+    def width_after(self, features: int) -> int:
         for layer in self.layers:
             features = layer.width_after(features)
         return features
 
-    def _init(self, key, features, dtype):
+    def _init(self, key: PRNGKeyArray, features: int, dtype: np.dtype) -> tuple[PyTree, ...]:
         params = []
         keys = jax.random.split(key, len(self.layers))
         for layer_key, layer in zip(keys, self.layers, strict=True):
@@ -70,6 +78,10 @@ class Container(Layer):
 @dataclass(frozen=True, init=False, repr=False)
 class Serial(Container):
     """Layers one after the other; its parameters are the tuple of theirs.
+
+    **Arguments**: `layers`, in the order in which they are applied.
+
+    **Raises**: TypeError for anything that is not a layer.
 
     >>> from ntkbook import Dense, Erf, Serial
     >>> net = Serial(Dense(512, w_std=1.5, b_std=0.05), Erf(), Dense(1, w_std=1.5, b_std=0.05))
@@ -89,17 +101,23 @@ class Residual(Container):
     Its kernel asks for a branch that ends in a Dense layer, whose independent weights make the
     two summands uncorrelated.
 
+    **Arguments**: `layers` of the branch, in the order in which they are applied.
+
+    **Raises**: TypeError for anything that is not a layer; later, ValueError for a branch that
+    changes the width, or whose last layer is not Dense when the kernel is asked for.
+
     >>> from ntkbook import Dense, Relu, Residual, Serial
     >>> net = Serial(Dense(64), Residual(Relu(), Dense(64, w_std=0.5)), Dense(1))
     >>> net.kernel(jnp.ones((1, 3))).nngp.round(12).tolist()   # 1 + 0.25 * 1/2
     [[1.125]]
     """
 
-    def apply(self, params, x):
+    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n d"]) -> Num[Array, "n d"]:
+        """x plus the branch of it: `params` has one entry for each layer of the branch."""
         branch = super().apply(params, x)
-        return x + require_shape("the branch of a Residual", branch, jnp.shape(x))
+        return require_shape("the branch of a Residual", branch, jnp.shape(x)) + x
 
-    def propagate(self, signal, hyperparameters):
+    def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
         if not _ends_in_dense(self):
             raise ValueError(
                 f"kernel expects the branch of a Residual to end in a Dense layer, got {self}"
@@ -107,7 +125,7 @@ class Residual(Container):
         self.width_after(signal.features)
         return add_branch(signal, super().propagate(signal, hyperparameters))
 
-    def width_after(self, features):
+    def width_after(self, features: int) -> int:
         width = super().width_after(features)
         if width != features:
             raise ValueError(
@@ -116,6 +134,6 @@ class Residual(Container):
         return width
 
 
-def _ends_in_dense(container):
+def _ends_in_dense(container: Container) -> bool:
     last = container.layers[-1] if container.layers else None
     return isinstance(last, Dense) or (isinstance(last, Serial) and _ends_in_dense(last))

@@ -1,11 +1,15 @@
 """The dense layer, in the NTK and in the standard parametrization."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkbook._base.arguments import (
     require_choice,
@@ -14,23 +18,28 @@ from ntkbook._base.arguments import (
     require_positive,
     require_shape,
 )
+from ntkbook._base.types import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import through_dense
+from ntkbook.networks.signal import Signal, through_dense
 
 
 @dataclass(frozen=True)
 class Dense(Layer):
     """A fully connected layer, w_std/sqrt(d) x W + b_std b.
 
-    In the NTK parametrization W and b are standard normal and the scales stay outside (Jacot et
-    al. 2018).  In the standard parametrization they are drawn with standard deviations
-    w_std/sqrt(d) and b_std and used as they are, x W + b: the same function at initialisation,
-    other gradients.  Its tangent kernel grows with width and has no limit; `kernel` then gives
-    the leading order at the widths stated, with d K for the gradients of the weights and 1 for
-    those of the biases, as neural-tangents does.
+    In the NTK parametrization W and b are standard normal and the scales stay outside.  In the
+    standard one they are drawn with standard deviations w_std/sqrt(d) and b_std and used as they
+    are, x W + b: the same function at initialisation, other gradients.  Its tangent kernel grows
+    with width and has no limit; `kernel` then gives the leading order at the widths stated, with
+    d K for the gradients of the weights and 1 for those of the biases, as neural-tangents does.
 
-    Parameters are {"w": (d, width), "b": (width,)}; "b" is absent when b_std is zero.  Raises
-    ValueError for a width below 1, w_std <= 0, b_std < 0 or another parametrization.
+    **Arguments**: `width` ≥ 1, the number of outputs; `w_std` > 0; `b_std` ≥ 0, zero for no bias;
+    `parametrization`, "ntk" or "standard".  Its parameters are {"w": (d, width), "b": (width,)};
+    "b" is absent when b_std is zero.
+
+    **Raises**: TypeError or ValueError for other values.
+
+    **Source**: Jacot et al. 2018 for the NTK parametrization.
 
     >>> layer = Dense(3, w_std=2.0, b_std=0.1)
     >>> params = layer.init(jax.random.key(0), (5,))
@@ -45,33 +54,36 @@ class Dense(Layer):
     width: int
     w_std: float = 1.0
     b_std: float = 0.0
-    parametrization: str = "ntk"
+    parametrization: Literal["ntk", "standard"] = "ntk"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # Plain numbers, since NumPy scalars would turn float32 parameters into float64.
         object.__setattr__(self, "width", require_count("width", self.width))
         object.__setattr__(self, "w_std", float(require_positive("w_std", self.w_std)))
         object.__setattr__(self, "b_std", float(require_nonnegative("b_std", self.b_std)))
         require_choice("parametrization", self.parametrization, ("ntk", "standard"))
 
-    def scales(self, features):
+    def scales(self, features: int) -> tuple[float, float]:
         """The factors of W and b in the forward pass for inputs of width `features`."""
         if self.parametrization == "standard":
             return 1.0, float(self.b_std > 0)
         return self.w_std / math.sqrt(features), self.b_std
 
-    def apply(self, params, x):
+    def apply(self, params: PyTree, x: Num[ArrayLike, "n d"]) -> Float[Array, "n k"]:
+        """x W and b, each with its scale: inputs (n, d), outputs (n, width)."""
         w = params["w"]
         require_shape("x", x, (None, w.shape[0]))
         w_scale, b_scale = self.scales(w.shape[0])
         z = w_scale * (x @ w)
         return z + b_scale * params["b"] if self.b_std else z
 
-    def hyperparameters(self):
+    def hyperparameters(self) -> dict[str, float]:
         return {"w_std": self.w_std, "b_std": self.b_std}
 
+    # Compiled by layer, not by network: equal layers share one program, however deep the network.
     @partial(jax.jit, static_argnums=0)
-    def propagate(self, signal, hyperparameters):
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        # In the signal's dtype: a float64 scale would make the kernels of float32 inputs float64.
         w_std, b_std = (
             jnp.asarray(hyperparameters[name], signal.ntk.dtype) for name in ("w_std", "b_std")
         )
@@ -85,10 +97,10 @@ class Dense(Layer):
             bias_gain=float(self.b_std > 0) if standard else b_std**2,
         )
 
-    def width_after(self, features):
+    def width_after(self, features: int) -> int:
         return self.width
 
-    def _init(self, key, features, dtype):
+    def _init(self, key: PRNGKeyArray, features: int, dtype: np.dtype) -> dict[str, Array]:
         w_key, b_key = jax.random.split(key)
         standard = self.parametrization == "standard"
         w_std, b_std = (self.w_std / math.sqrt(features), self.b_std) if standard else (1, 1)

@@ -5,8 +5,13 @@ a static argument.  A network is a layer too, made of others by the containers. 
 (n, d), one example a row.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkbook._base.arguments import (
     as_floating,
@@ -15,18 +20,46 @@ from ntkbook._base.arguments import (
     require_finite,
     require_shape,
 )
+from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks import signal as signals
 from ntkbook.networks import tiles
+from ntkbook.networks.signal import Inputs, Kernel, Signal
 
 
 class Layer:
-    """What every layer can do.  The defaults are those of a layer without parameters."""
+    """What every layer can do: `init`, `apply`, `kernel`, `kernel_diagonal`, `hyperparameters`.
 
-    def init(self, key, input_shape, dtype=None):
-        """Random parameters for inputs of shape (n, *input_shape), that is (d,).
+    A new layer is a frozen dataclass, so that equal layers are equal, hash alike and share a
+    compiled program.  It writes `apply` and `propagate`, for the finite and for the infinite
+    network.  With parameters it also writes `_init`, with scales that are differentiated
+    `hyperparameters`, and `width_after` when the width changes.
 
-        `dtype` is JAX's default float when it is not given.  Raises ValueError for a shape that
-        is not (d,), and for branches of a Residual that change the width.
+    >>> from dataclasses import dataclass, replace
+    >>> from ntkbook import Dense, Serial
+    >>> @dataclass(frozen=True)
+    ... class Scale(Layer):
+    ...     factor: float
+    ...     def apply(self, params, x):
+    ...         return self.factor * x
+    ...     def propagate(self, signal, hyperparameters):
+    ...         parts = {"var1": signal.var1, "var2": signal.var2, "ntk": signal.ntk}
+    ...         return replace(signal, **{k: self.factor**2 * v for k, v in parts.items()})
+    >>> Serial(Dense(8), Scale(3.0)).kernel(jnp.ones((1, 2))).ntk.round(12).tolist()
+    [[9.0]]
+    """
+
+    def init(
+        self, key: PRNGKeyArray, input_shape: Sequence[int], dtype: DTypeLike | None = None
+    ) -> PyTree[Float[Array, "..."]]:
+        """Random parameters, for inputs (n, d).
+
+        **Arguments**: a PRNG `key`; `input_shape`, (d,), the shape of one example; `dtype`, JAX's
+        default float if not given.
+
+        **Returns**: a pytree of arrays, independent of one another; () for a layer without any.
+
+        **Raises**: ValueError for another shape, and for branches of a Residual that change the
+        width; TypeError for a dtype that is no float.
         """
         (features,) = _features(input_shape)
         dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
@@ -35,30 +68,56 @@ class Layer:
         self.width_after(features)
         return self._init(key, features, dtype)
 
-    def apply(self, params, x):
-        """The finite layer: (n, d) to (n, width)."""
-        raise NotImplementedError
+    def apply(self, params: PyTree, x: Num[ArrayLike, "n d"]) -> Num[Array, "n k"]:
+        """The finite layer.  Every layer writes it: a pure function in JAX, each row on its own.
 
-    def kernel(self, x1, x2=None, *, hyperparameters=None, exact=False):
+        **Arguments**: `params`, as made by `init`; inputs `x` (n, d).
+
+        **Returns**: outputs (n, k), k being what `width_after` gives for d.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define apply(self, params, x), the outputs (n, k) of the "
+            "finite layer for inputs (n, d)"
+        )
+
+    def kernel(
+        self,
+        x1: Num[ArrayLike, "n1 d"],
+        x2: Num[ArrayLike, "n2 d"] | None = None,
+        *,
+        hyperparameters: PyTree | None = None,
+        exact: bool = False,
+    ) -> Kernel:
         """The infinite-width kernels between x1 (n1, d) and x2 (n2, d), or x1 and itself.
 
-        Returns a `Kernel` whose `nngp` and `ntk` are (n1, n2), per output.  The widths of the
-        hidden layers don't matter in the NTK parametrization; in the standard parametrization,
-        where the tangent kernel grows with width, they do: see `Dense`.  `hyperparameters`, in
-        the form of the method of that name, replaces the network's own and may be differentiated.
+        **Arguments**: `x1` (n1, d); `x2` (n2, d), x1 itself if not given; `hyperparameters`, in
+        the form of the method of that name, which replace the network's own and may be
+        differentiated; `exact`, whether to take differences of the inputs for their angles.
+
+        **Returns**: `Kernel` whose `nngp` and `ntk` are (n1, n2), per output, in the inputs'
+        floating dtype.  The widths of the hidden layers don't matter in the NTK parametrization;
+        in the standard parametrization, where the tangent kernel grows with width, they do: see
+        `Dense`.
 
         The layers lose nothing between nearly parallel inputs; what is lost is lost in the Gram
         matrix of the inputs, whose rounding, ε sqrt(d) or so, changes an angle θ by ε sqrt(d)/θ.
-        `exact` takes differences of the inputs instead, at n1 n2 d further operations; inputs
-        of up to 4 features and pairs closer than 1 - cos θ = ε^(3/8) get them anyway.
+        Differences, at n1 n2 d further operations, do not; inputs of up to 4 features and pairs
+        closer than 1 - cos θ = ε^(3/8) get them anyway.
 
         On a CPU, outside of `jit`, matrices are computed in tiles of a few sizes: another number
         of inputs that fits tiles already compiled for needs no compilation.  With x2 None they
         are symmetric to the last bit.
 
-        Raises TypeError for inputs that are not real, and ValueError for other shapes, for NaN
-        or infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer
+        **Raises**: TypeError for inputs that are not real; ValueError for other shapes, for NaN or
+        infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer
         precedes), and for a Residual branch that doesn't end in a Dense layer.
+
+        **Source**: Jacot et al. 2018, theorem 1, for the NTK of dense layers.
+
+        >>> from ntkbook import Dense, Relu, Serial
+        >>> net = Serial(Dense(512, w_std=2**0.5), Relu(), Dense(1))
+        >>> net.kernel(jnp.eye(2)).ntk.round(3).tolist()
+        [[1.0, 0.159], [0.159, 1.0]]
         """
         x1 = _inputs("x1", x1)
         x2 = x2 if x2 is None else require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
@@ -66,6 +125,7 @@ class Layer:
             x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
         own = self._scales(hyperparameters)
         exact = bool(exact) or x1.shape[1] <= _FEW_FEATURES
+        # Tiles are placed by NumPy, which sees no tracers; and an accelerator wants one program.
         if is_traced(x1, x2, *jax.tree.leaves(own)) or jax.default_backend() != "cpu":
             ends = signals.inputs(x1), signals.inputs(x1 if x2 is None else x2)
             identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
@@ -73,13 +133,21 @@ class Layer:
         large = max(len(x1), 0 if x2 is None else len(x2)) > tiles.SIDES[-1]
         through = _fused if large and self.depth <= _FUSED_DEPTH else _stepwise
 
-        def compute(inputs1, inputs2, identical):
+        def compute(inputs1: Inputs, inputs2: Inputs, identical: np.ndarray) -> Kernel:
             return through(self, _start(inputs1, inputs2, exact, identical), own)
 
         return tiles.tiled(compute, x1, x2)
 
-    def kernel_diagonal(self, x, *, hyperparameters=None):
-        """The `Kernel` of each input (n, d) with itself, both parts (n,), in O(n) operations.
+    def kernel_diagonal(
+        self, x: Num[ArrayLike, "n d"], *, hyperparameters: PyTree | None = None
+    ) -> Kernel:
+        """The `Kernel` of each input with itself, in O(n) operations.
+
+        **Arguments**: `x` (n, d); `hyperparameters`, as for `kernel`.
+
+        **Returns**: `Kernel` whose `nngp` and `ntk` are (n,).
+
+        **Raises**: as `kernel`.
 
         >>> from ntkbook import Dense, Serial
         >>> net = Serial(Dense(512, w_std=2**0.5), Dense(1))
@@ -90,8 +158,10 @@ class Layer:
         signal = self.propagate(signals.paired_signal(_inputs("x", x)), own)
         return signals.kernel_of(signal)
 
-    def hyperparameters(self):
-        """The scales of the layer, a tree of numbers: {"w_std", "b_std"} for Dense.
+    def hyperparameters(self) -> PyTree[float]:
+        """The scales of the layer, which `kernel` takes back and may be differentiated in.
+
+        **Returns**: a pytree of numbers: {"w_std", "b_std"} for Dense, () for a layer without.
 
         >>> from ntkbook import Dense, Serial
         >>> net = Serial(Dense(8, w_std=2.0), Dense(1, b_std=0.5))
@@ -103,7 +173,7 @@ class Layer:
         """
         return ()
 
-    def _scales(self, hyperparameters):
+    def _scales(self, hyperparameters: PyTree | None) -> PyTree:
         own = self.hyperparameters()
         if hyperparameters is None:
             return own
@@ -113,19 +183,44 @@ class Layer:
         return hyperparameters
 
     @property
-    def depth(self):
+    def depth(self) -> int:
         """The number of layers that hold no others."""
         return 1
 
-    def width_after(self, features):
-        """The width of the output for inputs of width `features`."""
+    def width_after(self, features: int) -> int:
+        """The width of the output for inputs of width `features`, unchanged unless a layer says so.
+
+        Raises ValueError for a width that the layer can't take; `init` asks before it draws.
+        """
         return features
 
-    def propagate(self, signal, hyperparameters):
-        """The `Signal` after this layer, from the `Signal` before it."""
-        raise NotImplementedError
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        """The `Signal` after this layer in the infinite network.  Every layer writes it.
 
-    def _init(self, key, features, dtype):
+        A pure function in JAX, elementwise in the (n1, n2) matrices; in `kernel_diagonal` the same
+        arrays are (n,).  It moves the variances, the angle (`cosine` and `gap`, without
+        cancellation) and `ntk`, keeps `features`, the width that reaches the next layer, and says
+        in `gaussian` whether the entries are Gaussian after it.  See `signal.through_dense` and
+        `signal.through_dual`.
+
+        **Arguments**: `signal` before the layer; `hyperparameters`, in the form of the method of
+        that name, and perhaps traced: they, not the fields, are what to compute with.
+
+        **Returns**: the `Signal` after it, its arrays in the dtype they came in.
+
+        **Raises**: ValueError where the layer has no infinite limit after such a signal.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define propagate(self, signal, hyperparameters), the "
+            "Signal after the layer in the infinite network"
+        )
+
+    def _init(self, key: PRNGKeyArray, features: int, dtype: np.dtype) -> PyTree:
+        """Parameters for inputs of width `features`, all of them of this floating dtype.
+
+        What `init` calls once it has checked its arguments; a layer with parameters writes it, and
+        splits `key` for each array that it draws.
+        """
         return ()
 
 
@@ -133,12 +228,13 @@ class Layer:
 _FEW_FEATURES = 4
 
 
-# For matrices of several tiles, a network of up to this many layers is one program.  Otherwise each
+# For matrices of several tiles, a network of up to this many layers is one program: no array is
+# handed from layer to layer.  Compiling takes the longer the deeper it is, so that otherwise each
 # layer is a program, which equal layers of all networks share.
 _FUSED_DEPTH = 24
 
 
-def _stepwise(net, signal, hyperparameters):
+def _stepwise(net: Layer, signal: Signal, hyperparameters: PyTree) -> Kernel:
     return _end(net.propagate(signal, hyperparameters))
 
 
@@ -151,11 +247,11 @@ _start = jax.jit(signals.input_signal, static_argnames="exact")
 _end = jax.jit(signals.kernel_of)
 
 
-def _inputs(name, x):
+def _inputs(name: str, x: object) -> Float[Array, "n d"]:
     return require_finite(name, require_shape(name, as_floating(name, x), (None, None)))
 
 
-def _features(input_shape):
+def _features(input_shape: Sequence[int]) -> tuple[int]:
     shape = tuple(input_shape)
     if len(shape) != 1:
         raise ValueError(f"input_shape must be (d,), the shape of one example, got {shape}")

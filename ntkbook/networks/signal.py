@@ -5,6 +5,8 @@ A network starts with `input_signal`; a dense layer is `through_dense`, a nonlin
 are elementwise in the (n1, n2) matrices after the first inner product.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from typing import NamedTuple
@@ -13,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arrays import gram
-from ntkbook.gaussian.pairs import cosine_with_gap, once, pair, safe_sqrt
+from ntkbook._base.types import Array, Bool, Float
+from ntkbook.gaussian.pairs import Dual, cosine_with_gap, once, pair, safe_sqrt
 
 
 @jax.tree_util.register_dataclass
@@ -21,12 +24,12 @@ from ntkbook.gaussian.pairs import cosine_with_gap, once, pair, safe_sqrt
 class Kernel:
     """The NNGP and the tangent kernel of a network between n1 and n2 inputs.
 
-    `nngp` (n1, n2) is E[f(x1) f(x2)] per output; `ntk` (n1, n2) is the limit of the inner
+    **Fields**: `nngp` (n1, n2), E[f(x1) f(x2)] per output; `ntk` (n1, n2), the limit of the inner
     product of the gradients of f.  Of `kernel_diagonal` both are (n,).
     """
 
-    nngp: jax.Array
-    ntk: jax.Array
+    nngp: Float[Array, "n1 n2"] | Float[Array, "n"]
+    ntk: Float[Array, "n1 n2"] | Float[Array, "n"]
 
 
 @jax.tree_util.register_dataclass
@@ -34,22 +37,24 @@ class Kernel:
 class Signal:
     """What travels through the layers of an infinitely wide network.
 
-    `var1` (n1, 1) and `var2` (1, n2) are the variances of each entry, `cosine` and `gap`
-    (n1, n2) the angle between two inputs, gap being 1 - |cosine| without cancellation, `ntk` the
+    **Fields**: `var1` (n1, 1) and `var2` (1, n2), the variances of each entry; `cosine` and `gap`
+    (n1, n2), the angle between two inputs, gap being 1 - |cosine| without cancellation; `ntk`, the
     tangent kernel.  Known without data are `features`, the width that arrives at the next layer,
-    and `gaussian`, whether the entries are Gaussian there, so that a nonlinearity may follow.
+    and `gaussian`, whether the entries are Gaussian there, so that a nonlinearity may follow.  On
+    the diagonal alone all arrays are (n,).
     """
 
-    var1: jax.Array
-    var2: jax.Array
-    cosine: jax.Array
-    gap: jax.Array
-    ntk: jax.Array
+    var1: Float[Array, "n1 1"] | Float[Array, "n"]
+    var2: Float[Array, "1 n2"] | Float[Array, "n"]
+    cosine: Float[Array, "n1 n2"] | Float[Array, "n"]
+    gap: Float[Array, "n1 n2"] | Float[Array, "n"]
+    ntk: Float[Array, "n1 n2"] | Float[Array, "n"]
     features: int = field(metadata={"static": True})
     gaussian: bool = field(default=False, metadata={"static": True})
 
     @property
-    def nngp(self):
+    def nngp(self) -> Float[Array, "n1 n2"] | Float[Array, "n"]:
+        """The covariance; the two roots are stored, one per input, not one per pair."""
         return once(safe_sqrt(self.var1)) * once(safe_sqrt(self.var2)) * self.cosine
 
 
@@ -57,7 +62,7 @@ class Signal:
 _CACHED = 2**17
 
 
-def kernel_of(signal):
+def kernel_of(signal: Signal) -> Kernel:
     """The `Kernel` that a `Signal` stands for."""
     return Kernel(signal.nngp, signal.ntk)
 
@@ -65,18 +70,24 @@ def kernel_of(signal):
 class Inputs(NamedTuple):
     """Raw inputs `x` (n, d), their squared lengths `length2` (n,), and `unit`, x at length one."""
 
-    x: jax.Array
-    length2: jax.Array
-    unit: jax.Array
+    x: Float[Array, "n d"]
+    length2: Float[Array, "n"]
+    unit: Float[Array, "n d"]
 
 
-def inputs(x):
+def inputs(x: Float[Array, "n d"]) -> Inputs:
     """The `Inputs` of x (n, d)."""
     length2 = (x * x).sum(-1)
+    # An input of length zero stays zero: its divisor is one, so that its derivative is finite.
     return Inputs(x, length2, x / jnp.where(length2 > 0, safe_sqrt(length2), 1)[:, None])
 
 
-def input_signal(inputs1, inputs2, exact=False, identical=False):
+def input_signal(
+    inputs1: Inputs,
+    inputs2: Inputs,
+    exact: bool = False,
+    identical: Bool[Array, "n1 n2"] | bool = False,
+) -> Signal:
     """The `Signal` x1 · x2 / d of the raw `Inputs`: fixed features, no tangent.
 
     The Gram matrix gives 1 - |ρ| of nearly parallel inputs up to its own rounding, some sqrt(d)
@@ -91,18 +102,29 @@ def input_signal(inputs1, inputs2, exact=False, identical=False):
     parallel = zero | identical
     cosine = jnp.where(parallel, 1, jnp.clip(gram(inputs1.unit, inputs2.unit), -1, 1))
     gap = jnp.where(parallel, 0, 1 - jnp.abs(cosine))
+    # eps^(3/8): below it the Gram matrix, right to eps or so, gives the angle sqrt(2 gap) to fewer
+    # than 5/8 of its digits; a larger limit would make more matrices take the differences.
     limit = 2 if exact else jnp.finfo(gap.dtype).eps ** 0.375
     close = ((gap < limit) & ~parallel).any()
     near = (gap < 0.5) & ~parallel
     precise = partial(_gap_by_differences, inputs1.x, inputs2.x, cosine, near)
+    # A condition on the whole tile, since `where` would compute the differences in any case.
     gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
     return Signal(var1 / features, var2 / features, cosine, gap, jnp.zeros_like(gap), features)
 
 
-def _gap_by_differences(x1, x2, cosine, near, gap):
+def _gap_by_differences(
+    x1: Float[Array, "n1 d"],
+    x2: Float[Array, "n2 d"],
+    cosine: Float[Array, "n1 n2"],
+    near: Bool[Array, "n1 n2"],
+    gap: Float[Array, "n1 n2"],
+) -> Float[Array, "n1 n2"]:
     """1 - |ρ| where `near`, from the part of x2 ∓ x1 that is orthogonal to x1."""
+    # Nearly equal numbers are subtracted before they are multiplied, when the difference is exact;
+    # 1 - cos θ from inner products would keep only what their rounding leaves.
 
-    def sine2_of(args):
+    def sine2_of(args: tuple[Array, Array]) -> Array:
         row, signs = args
         apart = x2 - signs[:, None] * row
         length2, norm2 = (row * row).sum(), (x2 * x2).sum(-1)
@@ -110,19 +132,27 @@ def _gap_by_differences(x1, x2, cosine, near, gap):
         across = apart - along[:, None] * row
         return (across * across).sum(-1) / jnp.where(norm2 > 0, norm2, 1)
 
+    # As many rows at once as keep the differences, rows × n2 × d, in a fast cache.
     rows = max(1, min(len(x1), _CACHED // x2.size))
     sine2 = jax.lax.map(sine2_of, (x1, jnp.where(cosine < 0, -1.0, 1.0)), batch_size=rows)
     return jnp.where(near, sine2 / (1 + jnp.abs(cosine)), gap)
 
 
-def paired_signal(x):
+def paired_signal(x: Float[Array, "n d"]) -> Signal:
     """The `Signal` of each input (n, d) with itself; everything in it has shape (n,)."""
     variance = (x * x).sum(-1) / x.shape[-1]
     one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
     return Signal(variance, variance, one, zero, zero, x.shape[-1])
 
 
-def through_dense(signal, width, weight_variance, bias_variance, weight_gain, bias_gain):
+def through_dense(
+    signal: Signal,
+    width: int,
+    weight_variance: Array | float,
+    bias_variance: Array | float,
+    weight_gain: Array | float,
+    bias_gain: Array | float,
+) -> Signal:
     """K becomes σ_w² K + σ_b², and Θ becomes the layer's own gradients plus σ_w² Θ.
 
     The gradients in the weights have inner product `weight_gain` K, those in the biases
@@ -143,7 +173,7 @@ def through_dense(signal, width, weight_variance, bias_variance, weight_gain, bi
     return add_branch(weights, Signal(bias, bias, zero + 1, zero, zero, width, gaussian=True))
 
 
-def through_dual(signal, dual):
+def through_dual(signal: Signal, dual: Dual) -> Signal:
     """K becomes E[φ(u) φ(v)], and Θ is multiplied by E[φ'(u) φ'(v)].
 
     Raises ValueError when the entries are not Gaussian, that is when no dense layer comes
@@ -168,7 +198,7 @@ def through_dual(signal, dual):
     )
 
 
-def add_branch(signal, branch):
+def add_branch(signal: Signal, branch: Signal) -> Signal:
     """The signal x + h(x), where `branch` is that of h and independent of x, with mean zero.
 
     Every cross term vanishes and both kernels add up.  For the angle let u² and v² = 1 - u² be
@@ -181,6 +211,8 @@ def add_branch(signal, branch):
     u, v = u1 * u2, v1 * v2
     apart = ((u1 - u2) ** 2 + (v1 - v2) ** 2) / 2
     gaps = zip(_signed_gaps(signal), _signed_gaps(branch), strict=True)
+    # The smaller of 1 ∓ ρ, whose sign rounding may turn at ρ = 0; `minimum` gives each of two equal
+    # ones half its derivative, which is the derivative zero of |ρ| there.
     gap = once(reduce(jnp.minimum, (apart + u * main + v * side for main, side in gaps)))
     return replace(
         signal,
@@ -193,13 +225,13 @@ def add_branch(signal, branch):
     )
 
 
-def _root_share(part, whole, if_zero):
+def _root_share(part: Array, whole: Array, if_zero: int) -> Array:
     """sqrt(part/whole), and `if_zero` where the whole vanishes."""
     alive = whole > 0
     return once(jnp.where(alive, safe_sqrt(part / jnp.where(alive, whole, 1)), if_zero))
 
 
-def _signed_gaps(signal):
+def _signed_gaps(signal: Signal) -> tuple[Array, Array]:
     """1 - ρ and 1 + ρ."""
     obtuse = signal.cosine < 0
     near, far = signal.gap, 2 - signal.gap

@@ -1,24 +1,32 @@
 """Kernels computed tile by tile, so that a few compiled programs serve every number of inputs."""
 
+from __future__ import annotations
+
 import math
 from collections import deque
-from functools import partial
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from ntkbook.networks.signal import Kernel, inputs
+from ntkbook._base.types import Array, Float
+from ntkbook.networks.signal import Inputs, Kernel, inputs
 
 # The sides of a tile.  Inputs are padded up to one of them, so that a few compiled programs serve
 # matrices of every size; from 16 inputs on, padding little more than doubles the work at worst.
 SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 
-# Tiles that may be computed before the first of them is written.
+# Tiles that may be computed before the first of them is written: JAX works on the next ones while
+# Python writes it, and few of them are in memory at a time.
 _AHEAD = 2
 
 
-def tiled(compute, x1, x2):
+def tiled(
+    compute: Callable[[Inputs, Inputs, np.ndarray], Kernel],
+    x1: Float[Array, "n1 d"],
+    x2: Float[Array, "n2 d"] | None,
+) -> Kernel:
     """`compute(inputs1, inputs2, identical)`, a `Kernel`, tile by tile into a pair of matrices.
 
     A tile stays in cache through all layers, and while it is computed the ones before it are
@@ -27,16 +35,17 @@ def tiled(compute, x1, x2):
     """
     symmetric = x2 is None
     blocks1 = _blocks(x1)
-    blocks2 = blocks1 if symmetric else _blocks(x2)
-    shape = len(x1), len(x1 if symmetric else x2)
-    matrices = Kernel(_aligned(shape, x1.dtype), _aligned(shape, x1.dtype))
+    blocks2 = blocks1 if x2 is None else _blocks(x2)
+    shape = len(x1), len(x1 if x2 is None else x2)
+    nngp, ntk = _aligned(shape, x1.dtype), _aligned(shape, x1.dtype)
 
     corners = ((i, j) for i in blocks1 for j in blocks2 if not symmetric or i <= j)
-    waiting: deque = deque()
+    waiting: deque[tuple[tuple[int, int], Kernel]] = deque()
 
-    def write():
+    def write() -> None:
         (i, j), tile = waiting.popleft()
-        jax.tree.map(partial(_place, i=i, j=j, symmetric=symmetric), matrices, tile)
+        for matrix, part in ((nngp, tile.nngp), (ntk, tile.ntk)):
+            _place(matrix, part, i, j, symmetric)
 
     for i, j in corners:
         inputs1, inputs2 = blocks1[i], blocks2[j]
@@ -46,29 +55,31 @@ def tiled(compute, x1, x2):
             write()
     while waiting:
         write()
-    return jax.tree.map(partial(jax.device_put, may_alias=True), matrices)
+    # Nobody else holds the matrices, so JAX may keep them where they are.
+    return Kernel(*(jax.device_put(matrix, may_alias=True) for matrix in (nngp, ntk)))
 
 
-def _place(matrix, tile, i, j, symmetric):
+def _place(matrix: np.ndarray, tile: Array, i: int, j: int, symmetric: bool) -> None:
     """Write a tile, without its padding, at row i and column j, and its mirror image."""
     here = matrix[i : i + tile.shape[0], j : j + tile.shape[1]]
-    tile = np.asarray(tile)[: here.shape[0], : here.shape[1]]
-    here[...] = tile
+    values = np.asarray(tile)[: here.shape[0], : here.shape[1]]
+    here[...] = values
     if symmetric and i == j:
-        np.copyto(here, tile.T, where=np.tri(len(tile), dtype=bool))
+        # Its two halves are rounded differently: one is copied, for symmetry to the last bit.
+        np.copyto(here, values.T, where=np.tri(len(values), dtype=bool))
     elif symmetric:
-        matrix[j : j + here.shape[1], i : i + here.shape[0]] = tile.T
+        matrix[j : j + here.shape[1], i : i + here.shape[0]] = values.T
 
 
-def _blocks(x):
+def _blocks(x: Float[Array, "n d"]) -> dict[int, Inputs]:
     """First row → the `Inputs` of a block of rows, padded with zeros to the side of a tile."""
-    x = np.asarray(x)
-    side = side_of(len(x))
-    rows = ((start, x[start : start + side]) for start in range(0, len(x), side))
+    whole = np.asarray(x)
+    side = side_of(len(whole))
+    rows = ((start, whole[start : start + side]) for start in range(0, len(whole), side))
     return {start: _inputs(np.pad(part, ((0, side - len(part)), (0, 0)))) for start, part in rows}
 
 
-def side_of(n):
+def side_of(n: int) -> int:
     """The smallest side that holds n rows, or one of the two largest."""
     for side in SIDES:
         if n <= side:
@@ -82,8 +93,9 @@ def side_of(n):
 _inputs = jax.jit(inputs)
 
 
-def _aligned(shape, dtype):
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised NumPy array whose memory JAX can take over without a copy."""
+    # XLA asks for 64 bytes, NumPy promises 16: 64 more are taken, and the first few left out.
     size, item = math.prod(shape), np.dtype(dtype).itemsize
     raw = np.empty(size + 64 // item, dtype)
     first = -raw.ctypes.data % 64 // item

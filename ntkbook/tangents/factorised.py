@@ -4,37 +4,50 @@ The share of a dense layer is the Gram matrix of its inputs times, entry by entr
 signals propagated back to it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arrays import gram
+from ntkbook._base.types import Array, Float, PyTree
 from ntkbook.networks.activations import Nonlinearity
-from ntkbook.networks.containers import Residual, Serial
+from ntkbook.networks.containers import Container, Residual, Serial
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.tangents.features import inner_products
 
 
-def factorisable(f):
+def factorisable(f: object) -> Layer | None:
     """The network whose `apply` f is, when all its layers are this package's; else None."""
     net = getattr(f, "__self__", None)
-    own = isinstance(net, Layer) and f == net.apply
-    return net if own and _supported(net) else None
+    return net if isinstance(net, Layer) and f == net.apply and _supported(net) else None
 
 
-def _supported(layer):
-    if type(layer) in (Serial, Residual):
+def _supported(layer: Layer) -> bool:
+    # `type` and not `isinstance`: a subclass may compute something else, which no factors know.
+    if isinstance(layer, Container) and type(layer) in (Serial, Residual):
         return all(map(_supported, layer.layers))
     return type(layer) is Dense or isinstance(layer, Nonlinearity)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def factorised_ntk(net, trace, params, x1, x2):
+def factorised_ntk(
+    net: Layer,
+    trace: bool,
+    params: PyTree,
+    x1: Float[Array, "n1 d"],
+    x2: Float[Array, "n2 d"] | None,
+) -> Float[Array, "n1 n2"] | Float[Array, "n1 n2 k k"]:
+    """Θ(x1, x2) of a network that `factorisable` gave, or its trace over outputs."""
+    # ∂f_a/∂W is an outer product of inputs x and signals g, and ⟨x gᵀ, x' g'ᵀ⟩ = (x·x')(g·g'):
+    # two small Gram matrices take the place of one over all entries of W.
     left = _dense_factors(net, params, x1)
     right = left if x2 is None else _dense_factors(net, params, x2)
-    theta = 0
+    theta = jnp.asarray(0)
     for (scales, a, g), (_, b, h) in zip(left, right, strict=True):
         weights, biases = scales
         inputs = weights**2 * gram(a, b) + biases**2
@@ -43,7 +56,7 @@ def factorised_ntk(net, trace, params, x1, x2):
     return theta
 
 
-def _dense_factors(net, params, x):
+def _dense_factors(net: Layer, params: PyTree, x: Array) -> list[tuple]:
     """For each dense layer its scales, inputs (n, d), and back-propagated signals (n, k, width).
 
     The signals are the gradients of the k outputs in zeros added to the pre-activations, so
@@ -63,14 +76,15 @@ def _dense_factors(net, params, x):
         return _run(net, params, x, visit), inputs
 
     y, pullback, inputs = jax.vjp(outputs, zeros, has_aux=True)
-    # Rows are independent, so one pass serves all examples: all ones in one output.
+    # Rows are independent, so one pullback serves all examples: of all ones in one output, the
+    # sum over rows, whose gradient in row i is that of row i alone.
     unit = jnp.eye(y.shape[1], dtype=y.dtype)
     (signals,) = jax.vmap(lambda row: pullback(jnp.zeros_like(y) + row), out_axes=1)(unit)
     scales = [layer.scales(a.shape[1]) for layer, a in zip(layers, inputs, strict=True)]
     return list(zip(scales, inputs, signals, strict=True))
 
 
-def _dense_layers(layer):
+def _dense_layers(layer: Layer) -> Iterator[Dense]:
     """The dense layers in the order in which `_run` visits them."""
     if isinstance(layer, Dense):
         yield layer
@@ -78,7 +92,7 @@ def _dense_layers(layer):
         yield from _dense_layers(inner)
 
 
-def _run(layer, params, x, visit):
+def _run(layer: Layer, params: PyTree, x: Array, visit: Callable[[Array, Array], Array]) -> Array:
     """`layer.apply(params, x)`, with visit(x, z) for the output z of each dense layer."""
     if isinstance(layer, Dense):
         return visit(x, layer.apply(params, x))

@@ -1,5 +1,8 @@
 """Kernels of wide networks by sampling: the average over networks drawn at random."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 
 from ntkbook._base.arguments import as_floating, require_count, require_finite
 from ntkbook._base.arrays import gram
+from ntkbook._base.types import ArrayLike, Num, PRNGKeyArray
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
@@ -16,14 +20,25 @@ from ntkbook.tangents.empirical import empirical_ntk
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class KernelEstimate:
-    """The `mean` kernels of `samples` networks and their `standard_error`, a `Kernel` each."""
+    """The `mean` kernels of `samples` networks and their `standard_error`, a `Kernel` each.
+
+    Both parts of both are (n1, n2); the errors are those of the mean, not of one network.
+    """
 
     mean: Kernel
     standard_error: Kernel
     samples: int = field(metadata={"static": True})
 
 
-def monte_carlo_kernel(net, key, x1, x2=None, samples=1024, *, batch_size=64):
+def monte_carlo_kernel(
+    net: Layer | tuple[Callable, Callable],
+    key: PRNGKeyArray,
+    x1: Num[ArrayLike, "n1 *d"],
+    x2: Num[ArrayLike, "n2 *d"] | None = None,
+    samples: int = 1024,
+    *,
+    batch_size: int = 64,
+) -> KernelEstimate:
     """The NNGP and the tangent kernel of networks of finite width, averaged over their start.
 
     With k outputs a draw contributes f(x1) f(x2)ᵀ/k to `nngp` and the trace of its empirical
@@ -41,8 +56,10 @@ def monte_carlo_kernel(net, key, x1, x2=None, samples=1024, *, batch_size=64):
     **Raises**: TypeError for another `net`; ValueError for fewer samples, for inputs or kernels
     that are not finite, and for outputs of another shape.
 
-    Source: Jacot et al. 2018, proposition 1 and theorem 1, the limits that are estimated.
+    **Source**: Jacot et al. 2018, proposition 1 and theorem 1, the limits that are estimated.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from ntkbook import Dense, Relu, Serial
     >>> net, x = Serial(Dense(32, w_std=2**0.5), Relu(), Dense(8)), jnp.array([[1.0, 0.0]])
     >>> estimate = monte_carlo_kernel(net, jax.random.key(0), x, samples=400)
@@ -61,7 +78,7 @@ def monte_carlo_kernel(net, key, x1, x2=None, samples=1024, *, batch_size=64):
         require_count("samples", samples, 2),
         require_count("batch_size", batch_size),
     )
-    init, apply = (net.init, net.apply) if own else net
+    init, apply = (net.init, net.apply) if isinstance(net, Layer) else net
     dtype = (x1.dtype,) if own else ()
     mean, error = _estimate(init, apply, dtype, samples, min(batch_size, samples), key, x1, x2)
     require_finite("the kernels", jnp.stack([mean.nngp, mean.ntk]))
@@ -79,6 +96,8 @@ def _estimate(init, apply, dtype, samples, batch_size, key, x1, x2):
 
     def add(moments, batch):
         """Count, mean and sum of squared deviations, one batch further (Chan et al. 1979)."""
+        # Deviations from a running mean, not E[k²] − E[k]², which would cancel all digits where
+        # the spread is small; and batch by batch, so that no draw need be kept.
         (count, mean, squares), (keys, index) = moments, batch
         drawn, use = jax.vmap(draw)(keys), (index < samples)[:, None, None]
         total = count + use.sum(dtype=count.dtype)
@@ -90,6 +109,7 @@ def _estimate(init, apply, dtype, samples, batch_size, key, x1, x2):
         return (total, new, squares), None
 
     keys = jax.random.split(key, samples)
+    # The last batch is filled up with the last key, masked by `use`: one program for all batches.
     index = jnp.arange(-(-samples // batch_size) * batch_size).reshape(-1, batch_size)
     zero = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(draw, key))
     start = jnp.zeros((), zero.ntk.dtype), zero, zero

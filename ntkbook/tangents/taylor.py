@@ -1,16 +1,30 @@
 """Taylor models of a finite network in its parameters, of first and second order."""
 
+from __future__ import annotations
+
 import jax
 
 from ntkbook._base.arguments import require_shape
-from ntkbook.tangents.features import checked_parameters
+from ntkbook._base.types import Array, PyTree
+from ntkbook.tangents.features import Model, checked_parameters
 
 
-def linearize(f, params):
+def linearize(f: Model, params: PyTree) -> Model:
     """f's first-order Taylor model in its parameters, as a function (new_params, x) -> outputs.
 
     f_lin(θ, x) = f(θ_0, x) + J(x) (θ - θ_0), with J at θ_0 = `params`: affine in θ and as
-    nonlinear in x as f (Lee et al. 2019).
+    nonlinear in x as f.
+
+    **Arguments**: `f(params, x)`, a network with outputs (n,) or (n, k); `params`, a pytree of
+    real floating arrays, where the model touches f.
+
+    **Returns**: the model, a function of parameters like `params` and of inputs (n, …), with
+    outputs of the shape of f's.
+
+    **Raises**: TypeError for parameters that are not real floating arrays; the model, ValueError
+    for parameters of another structure or shape.
+
+    **Source**: Lee et al. 2019, section 2.
 
     >>> import jax.numpy as jnp
     >>> f = lambda params, x: params**2 * x
@@ -20,11 +34,15 @@ def linearize(f, params):
     return taylor(f, params, order=1)
 
 
-def taylor(f, params, order=2):
+def taylor(f: Model, params: PyTree, order: int = 2) -> Model:
     """f's Taylor model of order 1 or 2 about `params`, as a function (new_params, x) -> outputs.
 
-    Needs no Jacobian: the derivatives are forward ones along θ - θ_0.  The model raises
-    ValueError when `new_params` isn't of the structure and shapes of `params`.
+    **Arguments**: `f` and `params` as for `linearize`; `order`, 1 or 2.
+
+    **Returns**: the model, as of `linearize`, with the term ½ (θ - θ_0)ᵀ ∇²f (θ - θ_0) of the
+    second order added.
+
+    **Raises**: as `linearize`; ValueError for another `order`.
 
     >>> import jax.numpy as jnp
     >>> f = lambda params, x: params**2 * x
@@ -35,9 +53,11 @@ def taylor(f, params, order=2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")
     params = checked_parameters(params)
 
-    def model(new_params, x):
+    def model(new_params: PyTree, x: Array) -> Array:
         step = _difference(new_params, params)
 
+        # Derivatives forward along θ - θ_0, and for the second order the derivative of that: two
+        # or four passes through f, where a Jacobian would take one for each output.
         def along(p):
             return jax.jvp(lambda p: f(p, x), (p,), (step,))
 
@@ -50,7 +70,7 @@ def taylor(f, params, order=2):
     return model
 
 
-def _difference(new_params, params):
+def _difference(new_params: PyTree, params: PyTree) -> PyTree:
     new = checked_parameters(new_params)
     expected: object = jax.tree.structure(params)
     got: object = jax.tree.structure(new)

@@ -1,5 +1,7 @@
 """How fast a spectrum decays, how many modes it leaves to learn, and how fast they are learnt."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,13 +13,17 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.training.modes import spectrum
 
 
-def condition_number(kernel):
-    """Condition number λmax/λmin of a PSD kernel (N, N); infinite for a singular one.
+def condition_number(kernel: Num[ArrayLike, "N N"]) -> Float[Array, ""]:
+    """Condition number λmax/λmin of a kernel.
 
-    An eigenvalue up to N·eps·λmax counts as zero.
+    **Arguments**: `kernel` (N, N), symmetric and positive semi-definite, not zero.
+
+    **Returns**: a scalar, infinite for a singular kernel: an eigenvalue up to N·eps·λmax counts
+    as zero.
 
     **Raises**: ValueError for a kernel that is not symmetric and PSD, or that is zero.
 
@@ -33,10 +39,13 @@ def condition_number(kernel):
     return values[-1] / values[0]
 
 
-def effective_dimension(kernel, ridge):
-    """Effective dimension tr Θ(Θ + δI)⁻¹ = Σ λ/(λ + δ) of a PSD kernel (N, N) at ridge δ.
+def effective_dimension(kernel: Num[ArrayLike, "N N"], ridge: Scalar) -> Float[Array, ""]:
+    """Effective dimension tr Θ(Θ + δI)⁻¹ = Σ λ/(λ + δ): how many modes a ridge leaves to learn.
 
-    It falls from the rank of Θ at δ = 0 (an eigenvalue up to N·eps·λmax counts as zero) to 0.
+    **Arguments**: `kernel` (N, N), symmetric and positive semi-definite; `ridge` δ ≥ 0.
+
+    **Returns**: a scalar, which falls from the rank of Θ at δ = 0 (an eigenvalue up to N·eps·λmax
+    counts as zero) to 0.
 
     **Raises**: ValueError for a kernel that is not symmetric and PSD, or a negative ridge.
 
@@ -48,10 +57,11 @@ def effective_dimension(kernel, ridge):
     require_nonnegative("ridge", ridge)
     values = spectrum("kernel", kernel)
     learnt = values > 0
+    # The divisor 1 keeps 0/0 out of the branch not taken, where it would spoil derivatives.
     return jnp.sum(jnp.where(learnt, values / jnp.where(learnt, values + ridge, 1), 0))
 
 
-def fit_decay(k, values):
+def fit_decay(k: Num[ArrayLike, "m"], values: Num[ArrayLike, "m"]) -> Float[Array, ""]:
     """Exponent p of a power law values ≈ c·k^p, by least squares in log-log coordinates.
 
     **Arguments**: `k` (m,) and `values` (m,), positive, m ≥ 2.
@@ -72,7 +82,7 @@ def fit_decay(k, values):
     return _slope(_log("k", k), _log("values", values))
 
 
-def fit_rate(times, amplitudes):
+def fit_rate(times: Num[ArrayLike, "T"], amplitudes: Num[ArrayLike, "T *m"]) -> Float[Array, "*m"]:
     """Rate γ of an exponential decay |amplitude| ≈ c·e^{−γt}, by least squares on its logarithm.
 
     **Arguments**: `times` (T,), T ≥ 2; `amplitudes` (T,) or (T, m), one column for each mode, of
@@ -95,16 +105,17 @@ def fit_rate(times, amplitudes):
     return -_slope(require_finite("times", times), _log("|amplitudes|", jnp.abs(amplitudes)))
 
 
-def _log(name, positive):
+def _log(name: str, positive: Array) -> Array:
     require_finite(name, positive)
     if not is_traced(positive) and not np.all(np.asarray(positive) > 0):
         raise ValueError(f"{name} must be positive to be fitted, got {np.min(positive):.3g}")
     return jnp.log(positive)
 
 
-def _slope(x, y):
+def _slope(x: Array, y: Array) -> Array:
     """Least-squares slope of y (m,) or (m, columns) against x (m,)."""
     if x.size < 2 or (not is_traced(x) and np.ptp(np.asarray(x)) == 0):
         raise ValueError(f"a fit needs at least two different points, got {x.size} point(s)")
+    # Centred first: Σxy − nx̄ȳ would cancel where the points lie far from zero.
     x = x - x.mean()
     return matmul(x, y - y.mean(axis=0)) / jnp.sum(x**2)

@@ -1,5 +1,7 @@
 """Gradient descent under a constant kernel, with momentum or without, exact at every step."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,6 +11,8 @@ import numpy as np
 
 from ntkbook._base.arguments import as_floating, is_traced, require_psd, require_symmetric
 from ntkbook._base.arrays import matmul
+from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
+from ntkbook.networks.signal import Kernel
 from ntkbook.training.dynamics import KernelDynamics, dynamics_of
 from ntkbook.training.problem import require_momentum
 
@@ -18,9 +22,9 @@ from ntkbook.training.problem import require_momentum
 class GradientDescent(KernelDynamics):
     """The solution made by `gradient_descent`; `t` is a number of steps ≥ 0, or an array."""
 
-    momentum: jax.Array = field(kw_only=True)
+    momentum: Float[Array, ""] = field(kw_only=True)
 
-    def _times(self, t):
+    def _times(self, t: ArrayLike) -> Array:
         steps = jnp.asarray(t)
         if not jnp.issubdtype(steps.dtype, jnp.integer):
             raise TypeError(f"t must count whole steps, got dtype {steps.dtype}")
@@ -28,22 +32,23 @@ class GradientDescent(KernelDynamics):
             raise ValueError(f"t must count steps, zero or more, got {np.min(steps)}")
         return steps
 
-    def _decay(self, t):
+    def _decay(self, t: Array) -> Array:
         return self._evolved(t, _binary_digits(t))[..., 0]
 
-    def _gain(self, t):
+    def _gain(self, t: Array) -> Array:
         return self._evolved(t, _binary_digits(t))[..., 2]
 
     @partial(jax.jit, static_argnums=2)
-    def _evolved(self, steps, digits):
+    def _evolved(self, steps: Array, digits: int) -> Array:
         """State (decay, velocity, gain) of every mode after `steps`: (…, N, 3).
 
         With p = decay and a = gain, one step of heavy ball on a mode is
         w ← βw + ηp,  p ← p − λw,  a ← a + w,  starting from p = 1 and w = a = 0:
-        a 3×3 matrix for each mode, to be raised to the power `steps`.  Squaring it again and
-        again, and applying the squares that the binary digits of `steps` name, needs no case for
-        a null mode, for complex eigenvalues (oscillation) or for equal ones (critical damping).
+        a 3×3 matrix for each mode, to be raised to the power `steps`.
         """
+        # Squaring it again and again, and applying the squares that the binary digits of `steps`
+        # name: log(steps) products, and no case for a null mode, for complex eigenvalues
+        # (oscillation) or for equal ones (critical damping), where a diagonal form would fail.
         lam, one = self.modes.values, jnp.ones_like(self.modes.values)
         eta, beta, zero = self.learning_rate * one, self.momentum * one, 0 * one
         rows = [
@@ -63,14 +68,21 @@ class GradientDescent(KernelDynamics):
         return jax.lax.fori_loop(0, digits, square, (step, start))[1]
 
 
-def _binary_digits(steps):
+def _binary_digits(steps: Array) -> int:
     """How many binary digits the largest of `steps` has; under tracing, how many it can have."""
     if is_traced(steps):
         return jnp.iinfo(steps.dtype).bits - 1
     return int(np.max(steps, initial=0)).bit_length()
 
 
-def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None, trained="all"):
+def gradient_descent(
+    k_train: Num[ArrayLike, "N N"] | Kernel,
+    y_train: Num[ArrayLike, "N *k"],
+    learning_rate: Scalar,
+    momentum: Scalar = 0.0,
+    f0: Num[ArrayLike, "N *k"] | None = None,
+    trained: str = "all",
+) -> GradientDescent:
     """Gradient descent on ½ Σ (f − y)² of a model with constant kernel, exact at every step.
 
     θ_{k+1} = θ_k − η∇L + β(θ_k − θ_{k−1}), without velocity at the start (heavy ball; β = 0 is
@@ -102,7 +114,9 @@ def gradient_descent(k_train, y_train, learning_rate, momentum=0.0, f0=None, tra
     return GradientDescent(*problem, momentum=momentum)
 
 
-def max_learning_rate(kernel, momentum=0.0, nesterov=False):
+def max_learning_rate(
+    kernel: Num[ArrayLike, "N N"], momentum: Scalar = 0.0, nesterov: bool = False
+) -> Float[Array, ""]:
     """Learning rate below which gradient descent on ½ Σ (f − y)² converges with this kernel.
 
     2(1 + β)/λmax for heavy ball, plain descent (β = 0) included, and 2(1 + β)/((1 + 2β) λmax)
@@ -110,7 +124,7 @@ def max_learning_rate(kernel, momentum=0.0, nesterov=False):
     may survive a larger rate by moving to where its kernel is smaller.
 
     **Arguments**: `kernel` (N, N) symmetric and positive semi-definite, not zero; `momentum`
-    0 ≤ β < 1.
+    0 ≤ β < 1; `nesterov`, whether it is Nesterov's.
 
     **Returns**: a scalar of the kernel's dtype.
 
@@ -126,4 +140,4 @@ def max_learning_rate(kernel, momentum=0.0, nesterov=False):
     values = require_psd("kernel", jnp.linalg.eigvalsh(kernel))
     if not is_traced(values) and not np.max(values, initial=0) > 0:
         raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")
-    return 2 * (1 + beta) / (jnp.max(values) * (1 + 2 * beta if nesterov else 1))
+    return jnp.divide(2 * (1 + beta), jnp.max(values) * (1 + 2 * beta if nesterov else 1))

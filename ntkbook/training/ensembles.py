@@ -9,45 +9,66 @@ so they stay a Gaussian process, of mean A_t y and of the covariance that `covar
 (Lee et al. 2019, corollary 1).
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arguments import as_floating, require_finite, require_shape
 from ntkbook._base.arrays import matmul
+from ntkbook._base.types import Array, DTypeLike, Float
 from ntkbook.networks.signal import Kernel
+from ntkbook.training.modes import Modes
 
 
-def kernels_at_test_points(k_test_train, k_test, dtype):
+def kernels_at_test_points(
+    k_test_train: Kernel | None, k_test: Kernel | None, dtype: DTypeLike
+) -> tuple[Float[Array, "M N"], Float[Array, "M M"] | Float[Array, "M"]]:
     """Checked nngp parts of the two: (M, N), and (M, M) or, of a `kernel_diagonal`, (M,)."""
-    for name, kernel in (("k_test_train", k_test_train), ("k_test", k_test)):
-        if not isinstance(kernel, Kernel):
-            raise TypeError(
-                f"{name} must be a Kernel, such as net.kernel(x_test), "
-                f"got {type(kernel).__name__}; k_test_train and k_test come together"
-            )
-    cross, own = (as_floating("nngp", k.nngp).astype(dtype) for k in (k_test_train, k_test))
+    cross = _nngp("k_test_train", k_test_train).astype(dtype)
+    own = _nngp("k_test", k_test).astype(dtype)
     require_shape("k_test", own, cross.shape[:1] * (1 if own.ndim == 1 else 2))
     require_finite("k_test", own)
     return require_finite("k_test_train", cross), own
 
 
+def _nngp(name: str, kernel: Kernel | None) -> Array:
+    if not isinstance(kernel, Kernel):
+        raise TypeError(
+            f"{name} must be a Kernel, such as net.kernel(x_test), "
+            f"got {type(kernel).__name__}; k_test_train and k_test come together"
+        )
+    return as_floating(f"{name}.nngp", kernel.nngp)
+
+
 @jax.jit
-def covariance_on_training_points(modes, decay, nngp):
+def covariance_on_training_points(
+    modes: Modes, decay: Float[Array, "*t N"], nngp: Float[Array, "N N"]
+) -> Float[Array, "*t N N"]:
     """(I − A) K (I − A) on the training points, where I − A = U diag(decay) Uᵀ: (…, N, N)."""
     left = modes.vectors * decay[..., None, :]
     inside = matmul(modes.vectors.T, matmul(nngp, modes.vectors))
     product = matmul(matmul(left, inside), jnp.swapaxes(left, -1, -2))
+    # Rounding is not symmetric; its mean with the transpose is, to the last bit.
     return (product + jnp.swapaxes(product, -1, -2)) / 2
 
 
 @jax.jit
-def covariance(modes, gain, nngp, tangent, cross, own):
+def covariance(
+    modes: Modes,
+    gain: Float[Array, "*t N"],
+    nngp: Float[Array, "N N"],
+    tangent: Float[Array, "M N"],
+    cross: Float[Array, "M N"],
+    own: Float[Array, "M M"] | Float[Array, "M"],
+) -> Float[Array, "*t M M"] | Float[Array, "*t M"]:
     """K_** + A K Aᵀ − A K_X* − K_*X Aᵀ for A = Θ_*X U diag(gain) Uᵀ: (…, M, M).
 
     `gain` (…, N); K is `nngp` (N, N), K_*X `cross` and Θ_*X `tangent` (M, N); K_** is `own`,
-    (M, M), or (M,) for the diagonal alone, (…, M).  Half of A K Aᵀ goes to each of the other two
-    products, so that one is the transpose of the other and the result is exactly symmetric.
+    (M, M), or (M,) for the diagonal alone, (…, M).
     """
+    # Half of A K Aᵀ goes to each of the other two products: with B = K_*X − ½ A K they are A Bᵀ
+    # and its transpose, so that the result is symmetric to the last bit.
     moved = matmul(tangent, modes.vectors) * gain[..., None, :]
     inside = matmul(modes.vectors.T, matmul(nngp, modes.vectors))
     rest = matmul(cross, modes.vectors) - matmul(moved, inside) / 2

@@ -1,5 +1,7 @@
 """Gradient flow under a constant kernel, in closed form at all times."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import jax
@@ -7,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import as_floating, is_traced
+from ntkbook._base.types import Array, ArrayLike, Num, Scalar
+from ntkbook.networks.signal import Kernel
 from ntkbook.training.dynamics import KernelDynamics, dynamics_of
 
 
@@ -15,27 +19,30 @@ from ntkbook.training.dynamics import KernelDynamics, dynamics_of
 class GradientFlow(KernelDynamics):
     """The solution made by `gradient_flow`; `t` is a time ≥ 0, infinity included, or an array."""
 
-    def _times(self, t):
+    def _times(self, t: ArrayLike) -> Array:
         t = as_floating("t", t).astype(self.y.dtype)
         if not is_traced(t) and not np.all(np.asarray(t) >= 0):
             raise ValueError(f"t must be a time, zero or greater, got {np.min(t)}")
         return t
 
     @jax.jit
-    def _decay(self, t):
+    def _decay(self, t: Array) -> Array:
         null, arrived, exponent, _ = self._ingredients(t)
         return jnp.where(arrived, jnp.where(null, 1, 0), jnp.exp(-exponent))
 
     @jax.jit
-    def _gain(self, t):
+    def _gain(self, t: Array) -> Array:
+        # The inner `where` gives a null mode the harmless divisor 1: NaN in a branch not taken
+        # would still spoil the derivatives.
         # φ(λ, t) = (1 − e^{−ηλt})/λ, which is ηt for a null mode.  A null mode never arrives, but
-        # Θ(x, X) is blind to it, so at t = ∞ the pseudo-inverse leaves it out.
+        # Θ(x, X) is blind to it, so at t = ∞ the pseudo-inverse leaves it out.  expm1, because
+        # 1 − e^{−ηλt} would cancel all digits of a slow mode.
         null, arrived, exponent, linear = self._ingredients(t)
         inverse = jnp.where(null, 0, 1 / jnp.where(null, 1, self.modes.values))
         grown = jnp.where(null, linear, -jnp.expm1(-exponent) * inverse)
         return jnp.where(arrived, inverse, grown)
 
-    def _ingredients(self, t):
+    def _ingredients(self, t: Array) -> tuple[Array, Array, Array, Array]:
         """Which modes are null (N,), which times infinite (…, 1), and ηλt (…, N), ηt (…, 1).
 
         Infinite times are zero in the last two, so that no ∞ · 0 reaches a value or a derivative.
@@ -46,7 +53,13 @@ class GradientFlow(KernelDynamics):
         return self.modes.values == 0, arrived, self.modes.values * linear, linear
 
 
-def gradient_flow(k_train, y_train, learning_rate=1.0, f0=None, trained="all"):
+def gradient_flow(
+    k_train: Num[ArrayLike, "N N"] | Kernel,
+    y_train: Num[ArrayLike, "N *k"],
+    learning_rate: Scalar = 1.0,
+    f0: Num[ArrayLike, "N *k"] | None = None,
+    trained: str = "all",
+) -> GradientFlow:
     """Gradient flow θ' = −η ∇ ½ Σ (f − y)² of a model with constant kernel, solved for all times.
 
     On the training points f_t = y + e^{−ηΘt}(f_0 − y), and the coefficients over them are
@@ -73,7 +86,7 @@ def gradient_flow(k_train, y_train, learning_rate=1.0, f0=None, trained="all"):
     positive semi-definite (naming the eigenvalue), for shapes that do not fit, for NaN, for a
     learning rate that is not positive, and for a negative time.
 
-    Source: Lee et al. 2019, section 2; Jacot et al. 2018, section 5 (whose loss is a mean).
+    **Source**: Lee et al. 2019, section 2; Jacot et al. 2018, section 5 (whose loss is a mean).
 
     >>> import jax.numpy as jnp
     >>> kernel, y = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([1.0, -1.0])

@@ -5,15 +5,29 @@ itself, whatever the number of examples.  Targets never broadcast: `f` of shape 
 `y` of shape (N,) would quietly mean all N² differences.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import as_floating, is_traced, require_positive, require_shape
+from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
+
+# loss(f, y) of outputs and targets of one shape: a sum over examples, as a scalar.
+Loss = Callable[[Num[Array, "N *k"], Num[Array, "N *k"]], Float[Array, ""]]
 
 
-def mse(f, y):
-    """Squared error ½ Σ (f − y)² over examples and outputs; `f` and `y` (N,) or (N, k).
+def mse(f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"]) -> Float[Array, ""]:
+    """Squared error ½ Σ (f − y)² over examples and outputs.
+
+    **Arguments**: outputs `f` and targets `y`, (N,) or (N, k), of one shape.
+
+    **Returns**: a scalar of the dtype of `f`.
+
+    **Raises**: ValueError for different shapes, TypeError for complex numbers.
 
     >>> import jax.numpy as jnp
     >>> float(mse(jnp.array([1.0, 2.0]), jnp.array([0.0, 0.0])))
@@ -23,8 +37,16 @@ def mse(f, y):
     return 0.5 * jnp.sum((f - y) ** 2)
 
 
-def huber(f, y, delta=1.0):
+def huber(
+    f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"], delta: Scalar = 1.0
+) -> Float[Array, ""]:
     """Huber's loss Σ h(f − y): ½r² where |r| ≤ δ, and the tangent line δ(|r| − ½δ) beyond.
+
+    **Arguments**: `f` and `y` as for `mse`; `delta` δ > 0.
+
+    **Returns**: a scalar of the dtype of `f`.
+
+    **Raises**: as `mse`; ValueError for a `delta` that is not positive.
 
     >>> import jax.numpy as jnp
     >>> float(huber(jnp.array([1.0, 3.0]), jnp.array([0.0, 0.0])))
@@ -33,15 +55,21 @@ def huber(f, y, delta=1.0):
     f, y = _paired(f, y)
     require_positive("delta", delta)
     size = jnp.abs(f - y)
+    # With m = min(|r|, δ) both branches are m(|r| − ½m): no `where`, so no branch not taken
+    # whose derivative could spoil the one that is.
     near = jnp.minimum(size, delta)
     return jnp.sum(near * (size - 0.5 * near))
 
 
-def logistic(f, y):
-    """Logistic loss Σ log(1 + e^f) − y f of logits `f` and labels `y` in {0, 1}, of one shape.
+def logistic(f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"]) -> Float[Array, ""]:
+    """Logistic loss Σ log(1 + e^f) − y f, whose gradient in `f` is σ(f) − y.
 
-    Its gradient in `f` is σ(f) − y.  Labels in between are probabilities.  Raises ValueError for
-    labels outside [0, 1], such as −1.
+    **Arguments**: logits `f` and labels `y` in {0, 1}, (N,) or (N, k), of one shape; labels in
+    between are probabilities.
+
+    **Returns**: a scalar of the dtype of `f`.
+
+    **Raises**: as `mse`; ValueError for labels outside [0, 1], such as −1.
 
     >>> import jax.numpy as jnp
     >>> round(float(logistic(jnp.array([0.0, 2.0]), jnp.array([1, 1]))), 4)
@@ -49,14 +77,19 @@ def logistic(f, y):
     """
     _require_probabilities(y, "labels in {0, 1}")
     f, y = _paired(f, y)
+    # softplus is log(1 + e^f) that neither overflows nor rounds e^f away beside the 1.
     return jnp.sum(jax.nn.softplus(f) - y * f)
 
 
-def softmax_cross_entropy(f, y):
-    """Cross-entropy Σ logsumexp(f) − y·f of logits `f` (N, k) and one-hot labels `y` (N, k).
+def softmax_cross_entropy(f: Num[ArrayLike, "N k"], y: Num[ArrayLike, "N k"]) -> Float[Array, ""]:
+    """Cross-entropy Σ logsumexp(f) − y·f, whose gradient in `f` is softmax(f) − y.
 
-    Its gradient in `f` is softmax(f) − y.  Rows of `y` may be probabilities.  Raises ValueError
-    for rows that are not: integer labels go through `jax.nn.one_hot` first.
+    **Arguments**: logits `f` (N, k) and labels `y` (N, k), one-hot or rows of probabilities.
+
+    **Returns**: a scalar of the dtype of `f`.
+
+    **Raises**: as `mse`; ValueError for rows that are not probabilities: integer labels go
+    through `jax.nn.one_hot` first.
 
     >>> import jax.numpy as jnp
     >>> round(float(softmax_cross_entropy(jnp.zeros((1, 4)), jnp.eye(4)[:1])), 4)
@@ -68,14 +101,14 @@ def softmax_cross_entropy(f, y):
     return jnp.sum(jax.nn.logsumexp(f, axis=1)) - jnp.sum(y * f)
 
 
-def _paired(f, y):
+def _paired(f: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     f, y = as_floating("f", f), as_floating("y", y)
     if f.shape != y.shape:
         raise ValueError(f"f and y must have one shape, got f {f.shape} and y {y.shape}")
     return f, y.astype(f.dtype)
 
 
-def _require_probabilities(y, expected, rows=False):
+def _require_probabilities(y: ArrayLike, expected: str, rows: bool = False) -> None:
     # NumPy and not JAX: inside `jit` even the comparison of two known arrays would be traced.
     if not is_traced(y):
         y = np.asarray(y)

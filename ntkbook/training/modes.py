@@ -4,6 +4,8 @@ The eigenvectors of the Gram matrix Θ are the modes that gradient descent learn
 eigenvalues are the rates at which it learns them.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import jax
@@ -17,6 +19,7 @@ from ntkbook._base.arguments import (
     require_symmetric,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 
 
 @jax.tree_util.register_dataclass
@@ -28,29 +31,49 @@ class Modes:
     the basis within the eigenspace of a repeated eigenvalue.
     """
 
-    values: jax.Array
-    vectors: jax.Array
+    values: Float[Array, "N"]
+    vectors: Float[Array, "N N"]
 
-    def project(self, v):
-        """Coefficients Uᵀv of `v`, (N,) or (N, k), in the modes: the same shape, mode by mode."""
+    def project(self, v: Num[ArrayLike, "N *k"]) -> Float[Array, "N *k"]:
+        """Coefficients Uᵀv of `v` in the modes.
+
+        **Arguments**: `v` (N,) or (N, k), values on the N points.
+
+        **Returns**: coefficients of the same shape, mode by mode.
+
+        **Raises**: ValueError for another shape.
+
+        >>> import jax.numpy as jnp
+        >>> modes(jnp.diag(jnp.array([1.0, 3.0]))).project(jnp.array([5.0, 7.0])).tolist()
+        [7.0, 5.0]
+        """
         v = as_floating("v", v)
         size = self.values.shape[0]
         require_shape("v", v, (size,) if v.ndim == 1 else (size, None))
         return matmul(self.vectors.T, v)
 
-    def rates(self, learning_rate=1.0, discrete=False):
-        """Rates (N,) at which the residual of each mode decays under the loss ½ Σ (f − y)².
+    def rates(self, learning_rate: Scalar = 1.0, discrete: bool = False) -> Float[Array, "N"]:
+        """Rates at which the residual of each mode decays under the loss ½ Σ (f − y)².
 
-        ηλ per unit of time for the gradient flow; with `discrete=True` −log|1 − ηλ| per step of
-        gradient descent, which is negative for a mode that diverges and infinite for one that is
-        learnt in a single step.
+        **Arguments**: `learning_rate` η > 0; `discrete`, for gradient descent.
+
+        **Returns**: rates (N,): ηλ per unit of time for the gradient flow; −log|1 − ηλ| per step
+        of gradient descent, which is negative for a mode that diverges and infinite for one that
+        is learnt in a single step.
+
+        **Raises**: ValueError for a learning rate that is not positive.
+
+        >>> import jax.numpy as jnp
+        >>> found = modes(jnp.diag(jnp.array([3.0, 1.0])))
+        >>> found.rates(0.25).tolist(), found.rates(0.25, discrete=True).round(4).tolist()
+        ([0.75, 0.25], [1.3863, 0.2877])
         """
         require_positive("learning_rate", learning_rate)
-        speeds = learning_rate * self.values
+        speeds = self.values * learning_rate
         return -jnp.log(jnp.abs(1 - speeds)) if discrete else speeds
 
 
-def modes(kernel):
+def modes(kernel: Num[ArrayLike, "N N"]) -> Modes:
     """Eigen-decomposition Θ = U diag(λ) Uᵀ of a symmetric kernel matrix.
 
     **Arguments**: `kernel` (N, N), symmetric up to rounding; its dtype is kept.
@@ -72,17 +95,19 @@ def modes(kernel):
     return Modes(values[::-1], vectors[:, ::-1])
 
 
-def zero_cutoff(values):
+def zero_cutoff(values: Float[Array, "N"]) -> Float[Array, ""]:
     """N·eps·λmax: eigenvalues (N,) of a PSD matrix below this are rounding, not information."""
     return values.shape[0] * jnp.finfo(values.dtype).eps * jnp.max(values)
 
 
-def clear_null_modes(values):
+def clear_null_modes(values: Float[Array, "N"]) -> Float[Array, "N"]:
     """Eigenvalues (N,) with those up to `zero_cutoff` set to exactly zero."""
+    # Exactly zero, so that a null mode can be told by `== 0` ever after: left at ±1e-17, it would
+    # grow at late times or be divided by, and the answer would be made of rounding.
     return jnp.where(values > zero_cutoff(values), values, 0)
 
 
-def spectrum(name, kernel):
+def spectrum(name: str, kernel: Num[ArrayLike, "N N"]) -> Float[Array, "N"]:
     """Eigenvalues of a PSD matrix in ascending order, rounding cleared."""
     kernel = require_symmetric(name, as_floating(name, kernel))
     return clear_null_modes(require_psd(name, jnp.linalg.eigvalsh(kernel)))

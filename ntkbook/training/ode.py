@@ -1,5 +1,9 @@
 """Gradient flow of any loss under a constant kernel, by numerical integration."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,24 +17,28 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.arrays import matmul
-from ntkbook.training.losses import mse
+from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
+from ntkbook.training.losses import Loss, mse
 from ntkbook.training.problem import at_test_points, training_set
+
+if TYPE_CHECKING:
+    import diffrax
 
 
 def flow_ode(
-    kernel_train,
-    y_train,
-    times,
-    loss=mse,
-    learning_rate=1.0,
-    f0=None,
-    kernel_test=None,
-    f0_test=None,
+    kernel_train: Num[ArrayLike, "N N"],
+    y_train: Num[ArrayLike, "N *k"],
+    times: Num[ArrayLike, "T"],
+    loss: Loss = mse,
+    learning_rate: Scalar = 1.0,
+    f0: Num[ArrayLike, "N *k"] | None = None,
+    kernel_test: Num[ArrayLike, "M N"] | None = None,
+    f0_test: Num[ArrayLike, "M *k"] | None = None,
     *,
-    solver=None,
-    tolerance=None,
-    max_steps=2**16,
-):
+    solver: diffrax.AbstractSolver | None = None,
+    tolerance: float | None = None,
+    max_steps: int = 2**16,
+) -> tuple[Float[Array, "T N *k"], Float[Array, "T M *k"] | None]:
     """Gradient flow of any loss under a constant kernel, f' = −η Θ ∂L/∂f, solved by diffrax.
 
     **Arguments**: `kernel_train` (N, N), `y_train` (N,) or (N, k), `learning_rate`, `f0` as for
@@ -90,7 +98,7 @@ def flow_ode(
     return solution.ys[:, :size], f_test
 
 
-def _velocity(loss, _, f, problem):
+def _velocity(loss: Loss, _: object, f: Array, problem: tuple[Array, Array, Array]) -> Array:
     """f' on the training points and, below them, the test points.
 
     One function for all calls, so that diffrax compiles each shape and loss once.
@@ -99,7 +107,7 @@ def _velocity(loss, _, f, problem):
     return -learning_rate * matmul(kernel, jax.grad(loss)(f[: y.shape[0]], y))
 
 
-def _ascending(times):
+def _ascending(times: ArrayLike) -> Array:
     times = require_finite("times", require_shape("times", as_floating("times", times), (None,)))
     if times.size == 0:
         raise ValueError("times must hold at least one time, got shape (0,)")

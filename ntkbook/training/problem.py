@@ -1,5 +1,7 @@
 """What is to be fitted: kernel, targets and start, checked against one another."""
 
+from __future__ import annotations
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,10 +13,11 @@ from ntkbook._base.arguments import (
     require_shape,
     require_symmetric,
 )
+from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 
 
-def trained_kernel(kernel, trained):
+def trained_kernel(kernel: ArrayLike | Kernel, trained: str) -> ArrayLike:
     """The tangent kernel of what is trained: an array as it is, of a `Kernel` one of its parts.
 
     With all layers trained that is `ntk`.  Of the readout alone, a dense layer in the NTK
@@ -26,7 +29,12 @@ def trained_kernel(kernel, trained):
     return kernel
 
 
-def training_set(k_train, y_train, f0, name="k_train"):
+def training_set(
+    k_train: Num[ArrayLike, "N N"],
+    y_train: Num[ArrayLike, "N *k"],
+    f0: Num[ArrayLike, "N *k"] | None,
+    name: str = "k_train",
+) -> tuple[Float[Array, "N N"], Float[Array, "N *k"], Float[Array, "N *k"] | None]:
     """Kernel, targets and start, checked against one another and brought to one dtype."""
     kernel, y = as_floating(name, k_train), as_floating("y_train", y_train)
     require_symmetric(name, kernel)
@@ -43,7 +51,13 @@ def training_set(k_train, y_train, f0, name="k_train"):
     return kernel.astype(dtype), y.astype(dtype), f0
 
 
-def at_test_points(y, f0, k_test_train, f0_test, name="k_test_train"):
+def at_test_points(
+    y: Float[Array, "N *k"],
+    f0: Float[Array, "N *k"] | None,
+    k_test_train: Num[ArrayLike, "M N"],
+    f0_test: Num[ArrayLike, "M *k"] | None,
+    name: str = "k_test_train",
+) -> tuple[Float[Array, "M N"], Float[Array, "M *k"] | None]:
     """Kernel and start at test points, checked, in the dtype of the training set."""
     k_test_train = as_floating(name, k_test_train).astype(y.dtype)
     require_finite(name, require_shape(name, k_test_train, (None, y.shape[0])))
@@ -60,8 +74,8 @@ def at_test_points(y, f0, k_test_train, f0_test, name="k_test_train"):
     return k_test_train, f0_test
 
 
-def require_momentum(momentum):
+def require_momentum(momentum: Scalar) -> Scalar:
     """Raise ValueError unless `momentum` is a number 0 ≤ β < 1."""
-    if not is_traced(momentum) and not (np.ndim(momentum) == 0 and 0 <= momentum < 1):
+    if not is_traced(momentum) and not (np.ndim(momentum) == 0 and 0 <= np.asarray(momentum) < 1):
         raise ValueError(f"momentum must be a number, 0 <= momentum < 1, got {momentum}")
     return momentum

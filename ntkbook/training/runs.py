@@ -1,5 +1,8 @@
 """Full-batch gradient descent on a real model, with its whole trajectory recorded."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -7,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arguments import as_floating, is_traced, require_count, require_positive
-from ntkbook.training.losses import mse
+from ntkbook._base.types import Array, ArrayLike, Float, Int, Num, PyTree, Scalar
+from ntkbook.tangents.features import Model
+from ntkbook.training.losses import Loss, mse
 from ntkbook.training.problem import require_momentum
 
 
@@ -20,35 +25,35 @@ class Run:
     outputs on the training and test points, `test` None without any; `params` are the last ones.
     """
 
-    steps: jax.Array
-    losses: jax.Array
-    train: jax.Array
-    test: jax.Array | None
-    params: object
+    steps: Int[Array, "T"]
+    losses: Float[Array, "T"]
+    train: Float[Array, "T ..."]
+    test: Float[Array, "T ..."] | None
+    params: PyTree
 
 
 def train(
-    f,
-    params,
-    x,
-    y,
+    f: Model,
+    params: PyTree,
+    x: PyTree,
+    y: Num[ArrayLike, "..."],
     *,
-    learning_rate,
-    steps,
-    loss=mse,
-    momentum=0.0,
-    x_test=None,
-    record_every=1,
-    progress=False,
-    allow_divergence=False,
-):
+    learning_rate: Scalar,
+    steps: int,
+    loss: Loss = mse,
+    momentum: Scalar = 0.0,
+    x_test: PyTree = None,
+    record_every: int = 1,
+    progress: bool = False,
+    allow_divergence: bool = False,
+) -> Run:
     """Train `f(params, x)` by full-batch gradient descent: θ ← θ − η∇L + β(last change of θ).
 
     The whole run is one compiled scan; a second call with the same `f` and shapes, such as
     another seed, reuses it.  Memory grows with the number of records, not of steps.
 
-    **Arguments**: `f`, hashable (a function, a bound method), from parameters, any pytree, and
-    inputs `x` to outputs; `y`, of the very shape of `f(params, x)`; `learning_rate` η > 0;
+    **Arguments**: `f`, hashable (a function, a bound method), from parameters and inputs `x`,
+    any pytrees, to outputs; `y`, of the very shape of `f(params, x)`; `learning_rate` η > 0;
     `steps` ≥ 0, a multiple of `record_every`; `loss(outputs, y)`, a scalar sum over examples;
     `momentum` 0 ≤ β < 1 (heavy ball, without velocity at the start); `x_test`, inputs where the
     outputs are recorded too; `progress=True` shows a bar (needs tqdm); `allow_divergence=True`
@@ -96,7 +101,19 @@ def train(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 10))
-def _descend(f, loss, chunks, record_every, params, x, y, x_test, eta, beta, report):
+def _descend(
+    f: Model,
+    loss: Loss,
+    chunks: int,
+    record_every: int,
+    params: PyTree,
+    x: PyTree,
+    y: Array,
+    x_test: PyTree,
+    eta: Scalar,
+    beta: Scalar,
+    report: Callable[[], None] | None,
+) -> tuple[Run, Array]:
     """The run, and the first step after which its loss was not finite, −1 if there is none."""
 
     def objective(params):
@@ -137,7 +154,7 @@ def _descend(f, loss, chunks, record_every, params, x, y, x_test, eta, beta, rep
     return Run(counts, losses, train, test, params), first_broken(broken, step, value)
 
 
-def _require_fit(f, params, x, y, loss):
+def _require_fit(f: Model, params: PyTree, x: PyTree, y: Array, loss: Loss) -> None:
     """Raise unless f(params, x) is an array of the shape of y and the loss a scalar."""
     try:
         hash(f), hash(loss)
@@ -155,7 +172,7 @@ def _require_fit(f, params, x, y, loss):
         raise ValueError(f"loss must give a scalar, a sum over examples, got shape {value.shape}")
 
 
-def _bar(steps):
+def _bar(steps: int):
     try:
         from tqdm import tqdm
     except ImportError as error:

@@ -1,26 +1,30 @@
-"""Quizzes and exercises: every chapter has them, complete and explained."""
+"""Quizzes and exercises: every chapter has them, complete and explained; what lacks is said."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import freeze
 import pytest
-import quiz
-from canonical import read
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from notebooks import layout, quiz
+from notebooks.canonical import read
+from notebooks.toc import chapters
 
 ROOT = Path(__file__).parents[2]
-CHAPTERS = freeze.chapters(ROOT)
+CHAPTERS = chapters(ROOT)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_is_laid_out_as_the_others(path):
+    missing = layout.faults(path.stem, read(path))
+    assert not missing, "\n".join(missing)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_quiz_is_complete(path):
     questions = quiz.load(path.with_name(f"{path.stem}.quiz.yml"))
-    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
-    assert f"```{{quiz}} {path.stem}\n```" in text
     places = {[o["right"] for o in q["options"]].index(True) for q in questions}
-    assert len(places) > 1, "the right option always stands in the same place"
+    assert len(places) > 1, f"{path.stem}: the right option always stands in the same place"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +43,7 @@ def test_quiz_is_complete(path):
     ],
 )
 def test_faulty_questions_are_refused(change, message):
+    change = dict(change)
     rights = change.pop("right", [True, False, False])
     options = [{"text": f"Option {k}.", "right": r, "why": "So."} for k, r in enumerate(rights)]
     for key in {"text", "why"} & set(change):
@@ -49,27 +54,131 @@ def test_faulty_questions_are_refused(change, message):
     assert any(message in fault for fault in quiz.faults(question | change))
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
-def test_every_exercise_has_a_hint_and_a_folded_solution_that_runs(path):
-    state, seen, hinted, folded, ran = "", 0, False, False, False
-    for cell in read(path).cells:
-        if cell.cell_type == "code":
-            ran = ran or state == "solution"
-            continue
-        for line in cell.source.splitlines():
-            if re.match(r"(`{3}|:{3})\{exercise\}", line):
-                assert state == "", f"{line} begins before the last one ended"
-                state, hinted = "exercise", False
-            elif "{dropdown} Hint" in line:
-                hinted = True
-            elif "{solution-start}" in line:
-                assert hinted, f"no hint before {line}"
-                state, ran, folded = "solution", False, False
-            elif line == ":class: dropdown" and state == "solution":
-                folded = True
-            elif "{solution-end}" in line:
-                assert ran, "a solution without code"
-                assert folded, "a solution that is not folded"
-                state, seen = "", seen + 1
-    assert state == ""
-    assert seen >= 4
+# A chapter as a text: markdown, with a line #code where a code cell stands.
+
+EXERCISE = """
+```{exercise} A name
+:label: ex-waves-N
+What?
+```
+
+:::{dropdown} Hint
+There.
+:::
+
+```{solution-start} ex-waves-N
+:class: dropdown
+```
+#code
+```{solution-end}
+```
+"""
+CHAPTER = (
+    "# Waves\n#code\n## Where it breaks\n## Key takeaways\n## Quiz\n```{quiz} waves\n```\n"
+    "## Exercises\n" + "".join(EXERCISE.replace("N", str(n)) for n in range(1, 5)) + "## Sources"
+)
+
+
+def said_of(text: str) -> list[str]:
+    first, *others = text.split("#code\n")
+    cells = [new_markdown_cell(first)]
+    for other in others:
+        cells += [new_code_cell("1 + 1"), new_markdown_cell(other)]
+    return layout.faults("waves", new_notebook(cells=cells))
+
+
+def test_a_complete_chapter_has_no_fault():
+    assert said_of(CHAPTER) == []
+    colons = CHAPTER.replace("```{exercise} A name", ":::{exercise}\n:class: x").replace(
+        "What?\n```", "What?\n:::"
+    )
+    assert said_of(colons) == []
+
+
+ONE = EXERCISE.replace("N", "1")
+NO_SECTION = "waves: the heading '## {}' occurs {} times, expected once"
+NO_HINT = "waves: exercise ex-waves-1 has no hint (a dropdown called Hint, before the solution)"
+NO_QUIZ = "waves: no quiz: expected the lines ```{quiz} waves and ``` below '## Quiz'"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("# Waves\n", "", "waves: 0 titles (lines that begin with '# '), exactly 1 is needed"),
+        (
+            "# Waves",
+            "# Waves\n# Again",
+            "waves: 2 titles (lines that begin with '# '), exactly 1 is needed",
+        ),
+        ("# Waves", "## First\n# Waves", "waves: a section comes before the title"),
+        ("## Sources", "", NO_SECTION.format("Sources", 0)),
+        ("## Sources", "## Sources\n## Sources", NO_SECTION.format("Sources", 2)),
+        (
+            "## Where it breaks\n## Key takeaways",
+            "## Key takeaways\n## Where it breaks",
+            "waves: the last sections must come in the order Where it breaks, Key takeaways, "
+            "Quiz, Exercises, Sources",
+        ),
+        ("{quiz} waves", "{quiz} ripples", NO_QUIZ),
+        ("{quiz} waves\n```", "{quiz} waves\n\n```", NO_QUIZ),
+        (ONE, "", "waves: 3 exercises, at least 4 are needed"),
+        (
+            ":label: ex-waves-1\n",
+            "",
+            "waves: an exercise has no label (:label: on the line below ```{exercise})",
+        ),
+        (ONE, ONE + ONE, "waves: exercise ex-waves-1 is asked 2 times"),
+        (
+            "} Hint",
+            "} Tip",
+            NO_HINT,
+        ),
+        (
+            ONE,
+            ONE.replace(":::{dropdown} Hint\n", "").replace("#code", ":::{dropdown} Hint\n#code"),
+            NO_HINT,
+        ),
+        (
+            ONE,
+            ONE[: ONE.index("```{solution-start}")],
+            "waves: exercise ex-waves-1 has no solution (```{solution-start} ex-waves-1)",
+        ),
+        (
+            "{solution-start} ex-waves-1",
+            "{solution-start} ex-wave-1",
+            "waves: a solution of ex-wave-1 is the second one, or does not follow that exercise",
+        ),
+        (
+            ONE,
+            ONE + ONE[ONE.index("```{solution-start}") :],
+            "waves: a solution of ex-waves-1 is the second one, or does not follow that exercise",
+        ),
+        (
+            "ex-waves-1\n:class: dropdown",
+            "ex-waves-1",
+            "waves: the solution of ex-waves-1 is not folded (:class: dropdown)",
+        ),
+        (ONE, ONE.replace("#code\n", ""), "waves: the solution of ex-waves-1 holds no code"),
+        (
+            ONE,
+            ONE.replace("#code\n", "") + "#code\n",
+            "waves: the solution of ex-waves-1 holds no code",
+        ),
+        (
+            ONE,
+            ONE.replace("```{solution-end}\n```\n", ""),
+            "waves: the solution of ex-waves-1 does not end before the next exercise "
+            "({solution-end})",
+        ),
+    ],
+)  # fmt: skip
+def test_each_fault_has_its_sentence(old, new, expected):
+    assert old in CHAPTER
+    assert expected in said_of(CHAPTER.replace(old, new, 1))
+
+
+def test_a_fault_is_said_once():
+    assert said_of(CHAPTER.replace("} Hint", "} Tip", 1)) == [NO_HINT]
+    assert said_of(CHAPTER[: CHAPTER.index("```{exercise}")] + ONE + "## Sources") == [
+        "waves: 1 exercise, at least 4 are needed"
+    ]

@@ -31,7 +31,7 @@ def make(path: Path, *sources: str, **metadata: object) -> Path:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PROGRAM), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +109,13 @@ FAILURES = {
     "colours": ("print('\\x1b[31mred')", "control characters"),
     "skips": ("# NBVAL_SKIP\n1", "opts out"),
     "empty": ("", "empty code cell"),
-    "slow": ("import time\ntime.sleep(60)", "not done after 3 s"),
 }
 
 
 def test_failures_leave_notebooks_alone_and_are_named(tmp_path):
     paths = [make(tmp_path / f"{name}.ipynb", source) for name, (source, _) in FAILURES.items()]
     before = [path.read_bytes() for path in paths]
-    said = run("--timeout", 3, *paths)
+    said = run(*paths)
     assert said.returncode == 1
     assert "Traceback" not in said.stdout + said.stderr
     blocks = dict(re.findall(r"/(\w+)\.ipynb\n((?:  .*\n?)*)", said.stdout))
@@ -124,6 +123,11 @@ def test_failures_leave_notebooks_alone_and_are_named(tmp_path):
         assert message in blocks[name]
     assert [path.read_bytes() for path in paths] == before
     assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_a_cell_that_does_not_end_is_stopped(tmp_path):
+    path = make(tmp_path / "a.ipynb", "import time\ntime.sleep(10**6)")
+    assert "cell 1 [cell-1]: not done after 3 s" in run("--timeout", 3, path).stdout
 
 
 def test_unreadable_notebooks_stop_the_run_before_any_is_executed(tmp_path):
@@ -153,11 +157,10 @@ def test_an_interrupt_leaves_the_notebook_and_no_kernel(tmp_path):
         [sys.executable, PROGRAM, path], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     signal.signal(signal.SIGINT, inherited)
-    deadline = time.monotonic() + 60
-    while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
+    while not (mark.exists() and mark.read_text()) and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 130
     assert said == "interrupted: unfinished notebooks are as they were\n"
     assert path.read_bytes() == before

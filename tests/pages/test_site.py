@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from notebooks import claims
+from notebooks import claims, store
+from notebooks.canonical import code_cells, read
 from pages import cover, docstrings
 from site_build import ROOT, built_site
 
@@ -160,6 +161,18 @@ def test_figures_are_numbered_and_captioned(pages):
 
 
 @pytest.mark.parametrize("doc", CHAPTERS)
+def test_chapters_show_the_outputs_that_were_compared(pages, doc):
+    """What is on the page is what the store holds, and that is what the gate compares."""
+    ran = store.known(ROOT, read(ROOT / f"{doc}.ipynb"))
+    assert ran, "the build and the tests see different packages, versions or notebooks"
+    article = pages[f"{doc}.html"].find("article")
+    shown = [block.get_text().strip() for block in article.select(".cell_output .highlight pre")]
+    outputs = [output for cell in code_cells(ran.notebook) for output in cell.outputs]
+    printed = [output.text.strip() for output in outputs if output.output_type == "stream"]
+    assert [text for text in printed if text not in shown] == []
+
+
+@pytest.mark.parametrize("doc", CHAPTERS)
 def test_chapters_can_be_downloaded(site, pages, doc):
     links = pages[f"{doc}.html"].select("a.btn-download-source-button")
     assert [link["href"].rsplit("/", 1)[-1] for link in links] == [f"{Path(doc).name}.ipynb"]
@@ -248,6 +261,7 @@ def book_of(folder, *cells):
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nparts:\n- chapters:\n  - file: one\n"
     )
+    (folder / "index.md").write_text("# Index\n")
     notebook = nbformat.v4.new_notebook()
     for mime, data in cells:
         output = nbformat.v4.new_output("execute_result", data={mime: data}, execution_count=1)

@@ -7,6 +7,7 @@ the cell that did it and no other.
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets as tokens
 import selectors
@@ -26,12 +27,18 @@ import psutil
 WORKER = Path(__file__).with_name("worker.py")
 
 
+PATIENCE = 10  # seconds on the clock for each second of processor time
 STOPPED, LATE = "Stopped", "TimeLimit"  # beside the names of Python's errors
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds for a cell and for a submission, bytes of memory, characters of output of a cell."""
+    """What a submission may use.
+
+    `cell` is in seconds of processor time, so that a busy machine costs nobody points; a cell that
+    sleeps is stopped after `PATIENCE` times as many seconds on the clock.  `submission` is in
+    seconds on the clock, `memory` in bytes, and `output`, of a cell, in characters.
+    """
 
     cell: float = 60
     submission: float = 600
@@ -55,20 +62,22 @@ class Stopped(Exception):
 class Sandbox:
     """A process of its own that runs cells, in a folder of its own, under limits."""
 
-    def __init__(self, limits: Limits, secret: Iterable[Path] = ()):
+    def __init__(self, limits: Limits, secret: Iterable[Path] = (), compiled: Path | None = None):
+        """`compiled`, where trusted code alone may run, is a folder that JAX keeps programs in."""
         self.limits = limits
         self.folder = Path(tempfile.mkdtemp(prefix="submission-"))
         _copy_font_cache(self.folder)
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER)],
             cwd=self.folder,
-            env=_environment(self.folder),
+            env=_environment(self.folder) | _keeping(compiled),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        settings = {"folder": str(self.folder), "secret": [str(p.resolve()) for p in secret]}
+        writable = [str(self.folder), *([str(compiled)] if compiled else [])]
+        settings = {"writable": writable, "secret": [str(p.resolve()) for p in secret]}
         self._send(settings | {"memory": limits.memory, "output": limits.output})
         self._received = b""
 
@@ -79,11 +88,15 @@ class Sandbox:
         self._kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def run(self, role: str, source: str, seconds: float) -> Outcome:
-        """Run a cell.  Raises Stopped when the process did not survive it."""
+    def run(self, role: str, source: str, seconds: float, clock: float = math.inf) -> Outcome:
+        """Run a cell, for `seconds` of processor time and until `clock` at most.
+
+        Raises Stopped when the process did not survive it.
+        """
+        clock = min(clock, PATIENCE * seconds)
         token = tokens.token_hex(16)
         self._send({"role": role, "source": source, "token": token})
-        reply = self._reply(token, seconds)
+        reply = self._reply(token, seconds, clock)
         output = reply["output"] + ("\n… cut here" if reply["cut"] else "")
         return Outcome(reply["error"], reply["message"], output)
 
@@ -93,9 +106,9 @@ class Sandbox:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
 
-    def _reply(self, token: str, seconds: float) -> dict[str, Any]:
+    def _reply(self, token: str, seconds: float, clock: float) -> dict[str, Any]:
         assert self.process.stdout
-        deadline = time.monotonic() + seconds
+        begun, spent = time.monotonic(), self._processor_time()
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while True:
@@ -110,9 +123,12 @@ class Sandbox:
                             reply = json.loads(line)
                             if reply["token"] == token:
                                 return reply
-                if time.monotonic() > deadline:
+                if self._processor_time() - spent > seconds:
                     self._kill()
-                    raise Stopped(f"not done after {seconds:.0f} s")
+                    raise Stopped(f"not done after {seconds:.0f} s of processor time")
+                if time.monotonic() - begun > clock:
+                    self._kill()
+                    raise Stopped(f"not done after {clock:.0f} s")
                 if self._memory() > self.limits.memory:
                     self._kill()
                     raise Stopped(f"used more than {self.limits.memory / 2**30:.2g} GiB of memory")
@@ -123,6 +139,13 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             return "it closed the connection to the grader"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _processor_time(self) -> float:
+        try:
+            used = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return used.user + used.system
 
     def _memory(self) -> int:
         try:
@@ -143,11 +166,23 @@ def _environment(folder: Path) -> dict[str, str]:
     """What the process knows of the machine: nothing of the person who grades."""
     kept = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "JAX_PLATFORMS", "LD_LIBRARY_PATH")
     own = {"HOME": folder, "TMPDIR": folder, "IPYTHONDIR": folder, "MPLCONFIGDIR": folder}
-    fixed = {"MPLBACKEND": "agg", "NTKBOOK_SIZE": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+    # One thread, so that processor time is the same on a machine with more cores.
+    fixed = {"MPLBACKEND": "agg", "NPROC": "1", "OMP_NUM_THREADS": "1"}
+    fixed |= {"NTKBOOK_SIZE": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
     fixed |= {"PYTHONHASHSEED": "0", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUTF8": "1"}
     fixed |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "OPENBLAS_NUM_THREADS": "1"}
     inherited = {key: os.environ[key] for key in kept if key in os.environ}
     return inherited | {key: str(value) for key, value in own.items()} | fixed
+
+
+def _keeping(compiled: Path | None) -> dict[str, str]:
+    if compiled is None:
+        return {}
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(compiled),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 def _copy_font_cache(folder: Path) -> None:
@@ -176,7 +211,7 @@ def run_cells(
                     outcomes.append(Outcome(LATE, said))
                 else:
                     try:
-                        outcomes.append(box.run(role, source, min(limits.cell, max(left, 1))))
+                        outcomes.append(box.run(role, source, limits.cell, max(left, 1)))
                     except Stopped as reason:
                         fatal[place] = Outcome(STOPPED, str(reason))
                         break

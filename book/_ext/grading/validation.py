@@ -17,19 +17,22 @@ from grading.assignment import (
 from grading.sandbox import Limits, Outcome, Sandbox, Stopped
 
 
-def validate(folder: Path, seed: int | None = None, variants: bool = True) -> list[str]:
+def validate(
+    folder: Path, seed: int | None = None, variants: bool = True, compiled: Path | None = None
+) -> list[str]:
     """What is wrong with an assignment, in its form or when it is run; nothing when all is well.
 
     Each question must give full marks to the reference and to every alternative right answer, and
     none, in any of its tests, to the empty stub and to every wrong answer; the visible parts of
     its tests must run by themselves.  Without `variants` only reference and stub are tried.
+    `compiled` is a folder in which JAX finds what it compiled for an earlier validation.
     """
     assignment = load(folder, seed)
     wrong = faults(folder, assignment)
     if wrong:
         return wrong
     questions = {question.answer.name: question for question in assignment.questions}
-    with Sandbox(Limits(), secret=[folder]) as box:
+    with Sandbox(Limits(), secret=[folder], compiled=compiled) as box:
         for cell in assignment.cells:
             try:
                 if cell.role == ANSWER:

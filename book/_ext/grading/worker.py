@@ -68,14 +68,15 @@ def limit_resources(memory: int) -> None:
             continue
 
 
-def guard(folder: str, secret: list[str]) -> Callable[[str, tuple], None]:
-    """An audit hook: writes inside `folder` only, nothing of `secret`, no process, no network."""
+def guard(writable: list[str], secret: list[str]) -> Callable[[str, tuple], None]:
+    """An audit hook: writes in `writable` only, nothing of `secret`, no process, no network."""
 
     def inside(path: Any, roots: list[str]) -> bool:
         real = os.path.realpath(os.fsdecode(path))
         return any(real == root or real.startswith(root + os.sep) for root in roots)
 
-    own, closed = [os.path.realpath(folder), os.devnull], [os.path.realpath(s) for s in secret]
+    own = [*map(os.path.realpath, writable), os.devnull]
+    closed = [os.path.realpath(place) for place in secret]
 
     def refuse(what: str) -> None:
         raise PermissionError(f"not allowed while grading: {what}")
@@ -189,7 +190,7 @@ def main() -> None:
     config.InteractiveShell.colors = "nocolor"
     shell = shell_class.instance(config=config)
     spaces = Namespaces(shell.user_ns)
-    sys.addaudithook(guard(settings["folder"], settings["secret"]))
+    sys.addaudithook(guard(settings["writable"], settings["secret"]))
     for line in commands:
         command = json.loads(line)
         said = answer(shell, spaces, command["role"], command["source"], settings["output"])

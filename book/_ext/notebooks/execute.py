@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib.util
 import os
 import subprocess
@@ -97,6 +98,11 @@ async def execute(
         try:
             async with kernel:
                 await _cells(client, fresh, timeout, to_the_end, failures)
+        except asyncio.CancelledError:
+            if manager.has_kernel:  # interrupted while it came up, when nbclient does not clean up
+                await manager.shutdown_kernel(now=True)
+            atexit.unregister(client._cleanup_kernel)
+            raise
         except RuntimeError as error:  # what nbclient raises when a kernel does not come up
             if isinstance(error, DeadKernelError):
                 raise

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
 SECTIONS = ("Where it breaks", "Key takeaways", "Quiz", "Exercises", "Sources")
 FEWEST_EXERCISES = 4
 
+_EXERCISE = re.compile(r"(?:`{3,}|:{3,})\{exercise\}")
+_OPTION = re.compile(r":[a-z]+:")
+_LABEL = re.compile(r":label: (\S+)")
+_SOLUTION = re.compile(r"(?:`{3,}|:{3,})\{solution(?:-start)?\} (\S+)")
+
 
 @dataclass
 class Exercise:
     """What was found of an exercise while the notebook was read from top to bottom."""
 
-    label: str
+    label: str = ""
     hinted: bool = False
     solved: bool = False
     folded: bool = False
     runs: bool = False
-    problems: list[str] = field(default_factory=list)
+    ended: bool = False
 
 
 def faults(name: str, notebook: NotebookNode) -> list[str]:
@@ -30,68 +36,82 @@ def faults(name: str, notebook: NotebookNode) -> list[str]:
 
 
 def _headings(name: str, notebook: NotebookNode) -> Iterator[str]:
-    lines = [line for cell in _prose(notebook) for line in cell.source.splitlines()]
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    lines = [line for source in prose for line in source.splitlines()]
     titles = [line for line in lines if line.startswith("# ")]
     if len(titles) != 1:
         yield f"{len(titles)} titles (lines that begin with '# '), exactly 1 is needed"
+    elif next(line for line in lines if line.startswith(("# ", "## "))) != titles[0]:
+        yield "a section comes before the title"
     found = [line[3:] for line in lines if line.startswith("## ")]
     for section in SECTIONS:
         if found.count(section) != 1:
             yield f"the heading '## {section}' occurs {found.count(section)} times, expected once"
-    order = [section for section in found if section in SECTIONS]
-    if order != [section for section in SECTIONS if section in order]:
-        yield f"the headings come as {', '.join(order)}; expected {', '.join(SECTIONS)}"
-    if f"```{{quiz}} {name}" not in lines:
-        yield f"no quiz: expected the directive ```{{quiz}} {name} below '## Quiz'"
+    order = [section for section in SECTIONS if section in found]
+    if list(dict.fromkeys(s for s in found if s in SECTIONS)) != order:
+        yield f"the last sections must come in the order {', '.join(SECTIONS)}"
+    if not any(f"```{{quiz}} {name}\n```" in source for source in prose):
+        yield f"no quiz: expected the lines ```{{quiz}} {name} and ``` below '## Quiz'"
 
 
 def _exercises(notebook: NotebookNode) -> Iterator[str]:
-    found = _read_exercises(notebook)
-    if len(found) < FEWEST_EXERCISES:
-        plural = "exercise" if len(found) == 1 else "exercises"
-        yield f"{len(found)} {plural}, at least {FEWEST_EXERCISES} are needed"
-    for one in found.values():
-        yield from (f"exercise {one.label} {text}" for text in one.problems)
-        if not one.hinted:
-            yield f"exercise {one.label} has no hint (a dropdown called Hint)"
-        if not one.solved:
-            yield f"exercise {one.label} has no solution ({{solution-start}} {one.label})"
-        elif not one.folded:
-            yield f"the solution of {one.label} is not folded (:class: dropdown)"
-        elif not one.runs:
-            yield f"the solution of {one.label} holds no code"
+    asked, strays = _read_exercises(notebook)
+    if len(asked) < FEWEST_EXERCISES:
+        plural = "exercise" if len(asked) == 1 else "exercises"
+        yield f"{len(asked)} {plural}, at least {FEWEST_EXERCISES} are needed"
+    for label, times in Counter(one.label for one in asked).items():
+        if not label:
+            yield "an exercise has no label (:label: on the line below ```{exercise})"
+        elif times > 1:
+            yield f"exercise {label} is asked {times} times"
+    for label in strays:
+        yield f"a solution of {label} is the second one, or does not follow that exercise"
+    for one in asked:
+        yield from _missing(one)
 
 
-def _read_exercises(notebook: NotebookNode) -> dict[str, Exercise]:
-    found: dict[str, Exercise] = {}
-    current: Exercise | None = None  # the last exercise, whose hint may come
-    solving: Exercise | None = None  # the exercise whose solution is open
+def _missing(one: Exercise) -> Iterator[str]:
+    name = one.label or "without a label"
+    if not one.hinted:
+        yield f"exercise {name} has no hint (a dropdown called Hint, before the solution)"
+    if not one.solved:
+        yield f"exercise {name} has no solution (```{{solution-start}} {name})"
+        return
+    if not one.folded:
+        yield f"the solution of {name} is not folded (:class: dropdown)"
+    if not one.runs:
+        yield f"the solution of {name} holds no code"
+    if not one.ended:
+        yield f"the solution of {name} does not end before the next exercise ({{solution-end}})"
+
+
+def _read_exercises(notebook: NotebookNode) -> tuple[list[Exercise], list[str]]:
+    """The exercises in their order, and the labels of solutions that belong to none of them."""
+    asked: list[Exercise] = []
+    strays: list[str] = []
+    current = Exercise()  # the last one, or a solution that answers none
+    options = False  # whether the lines so far are an exercise's directive and its options
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            if solving:
-                solving.runs = True
+            current.runs |= current.solved and not current.ended
             continue
         for line in cell.source.splitlines():
-            if re.match(r"(`{3,}|:{3,})\{exercise\}", line):
-                current = Exercise("without a label")
-            elif (label := re.match(r":label: (\S+)", line)) and current and not current.hinted:
+            begins = bool(_EXERCISE.match(line))
+            if begins:
+                current = Exercise()
+                asked.append(current)
+            elif options and (label := _LABEL.match(line)):
                 current.label = label[1]
-                found.setdefault(current.label, current)
-            elif "{dropdown} Hint" in line and current:
-                current.hinted = True
-            elif start := re.search(r"\{solution-start\} (\S+)", line):
-                solving = found.get(start[1]) or found.setdefault(
-                    start[1], Exercise(start[1], problems=["is solved but never asked"])
-                )
-                solving.solved = True
-            elif line == ":class: dropdown" and solving:
-                solving.folded = True
+            elif "{dropdown} Hint" in line:
+                current.hinted |= not current.solved
+            elif start := _SOLUTION.match(line):
+                if start[1] != current.label or current.solved:
+                    strays.append(start[1])
+                    current = Exercise()
+                current.solved = True
+            elif line == ":class: dropdown":
+                current.folded |= current.solved and not current.ended
             elif "{solution-end}" in line:
-                solving = None
-    if solving:
-        solving.problems.append("has a solution that never ends ({solution-end})")
-    return found
-
-
-def _prose(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+                current.ended = current.solved
+            options = begins or (options and bool(_OPTION.match(line)))
+    return asked, strays

@@ -36,10 +36,10 @@ POLL_S = 0.5  # between two looks at whether another process is done with a note
 @cache
 def folder(root: Path) -> Path:
     """Where the outputs of today's package and versions are kept."""
-    return root / "_build" / ".jupyter_cache" / _fingerprint(root)
+    return root / "_build" / ".jupyter_cache" / fingerprint(root)
 
 
-def _fingerprint(root: Path) -> str:
+def fingerprint(root: Path) -> str:
     """Twelve digits that differ wherever anything differs that outputs may depend on."""
     spec = importlib.util.find_spec("ntkbook")
     package = sorted(Path(spec.origin).parent.rglob("*.py")) if spec and spec.origin else []
@@ -57,19 +57,13 @@ def _fingerprint(root: Path) -> str:
 
 def known(root: Path, notebook: NotebookNode) -> Ran | None:
     """The outputs kept for this code, in a copy of the notebook; None if it has to be run."""
-    cache_ = get_cache(str(folder(root)))
-    notebook = canonical(notebook)
-    with suppress(KeyError):
-        record = cache_.match_cache_notebook(notebook)
-        kept = cache_.get_cache_bundle(record.pk).nb
-        fresh = canonical(notebook)
-        for cell, old in zip(code_cells(fresh), kept.cells, strict=True):
-            cell.outputs, cell.execution_count = old.outputs, old.execution_count
-        tags = ([cell.metadata for cell in cells] for cells in (code_cells(fresh), kept.cells))
-        if next(tags) != next(tags):
-            _write(root, record.uri, fresh, record.data)  # MyST-NB takes a cell's tags from here
-        return Ran(canonical(fresh), record.data.get("execution_seconds", 0.0), {})
-    return None
+    kept, notebook = get_cache(str(folder(root))), canonical(notebook)
+    try:
+        record = kept.match_cache_notebook(notebook)
+        _, fresh = kept.merge_match_into_notebook(notebook)
+    except KeyError:
+        return None
+    return Ran(canonical(fresh), record.data["execution_seconds"], {})
 
 
 def keep(root: Path, path: Path, ran: Ran) -> None:
