@@ -78,7 +78,7 @@ class NetworkKernel(Kernel):
         kind: str = "ntk",
         w_std_bounds: tuple[float, float] | str = (1e-2, 1e2),
         b_std_bounds: tuple[float, float] | str = (1e-5, 1e2),
-    ):
+    ) -> None:
         self.depth = depth
         self.activation = activation
         self.w_std = w_std
@@ -210,7 +210,7 @@ class _KernelEstimator(BaseEstimator):
         b_std: float = 0.1,
         ridge: float = 0.0,
         kind: str = "ntk",
-    ):
+    ) -> None:
         self.depth = depth
         self.activation = activation
         self.w_std = w_std

@@ -136,21 +136,30 @@ def test_codespell():
     tool("codespell_lib", *files(".py", ".md", ".ipynb", ".toml", ".yml", ".yaml", ".cff", ".css"))
 
 
-def lines_of_code(text: str) -> int:
-    """Lines without docstrings, comments and blanks."""
-    prose: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            prose.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    lines = enumerate(map(str.strip, text.splitlines()), start=1)
-    return sum(bool(line) and line[0] != "#" and number not in prose for number, line in lines)
+def test_no_file_is_long():
+    """What a person writes and reads as one piece has at most 400 lines."""
+    long = {name(path): len(path.read_text("utf-8").splitlines()) for path in files(".py", ".js")}
+    assert {path: lines for path, lines in long.items() if lines > 400} == {}
 
 
-def test_the_package_stays_small():
-    texts = {name(p): p.read_text("utf-8") for p in files(".py") if p.parent.name == "ntkbook"}
-    assert max(len(text.splitlines()) for text in texts.values()) <= 400
-    texts.pop("ntkbook/__init__.py")  # a list of names
-    assert sum(map(lines_of_code, texts.values())) < 3000
+ROOMS = ("notebooks", "grading", "pages")  # of book/_ext, in the order of their imports
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "_ext").rglob("*.py")), ids=name)
+def test_a_room_imports_only_itself_and_those_before_it(path):
+    inside = path.relative_to(ROOT / "book" / "_ext").parts
+    here = ROOMS.index(inside[0]) if len(inside) > 1 else len(ROOMS)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for room in {dotted.split(".")[0] for dotted in names} & set(ROOMS):
+            assert ROOMS.index(room) <= here, f"{name(path)} imports {room}, a room after its own"
+
+
+def test_the_doors_are_short():
+    for path in (ROOT / "book" / "_ext").glob("*.py"):
+        lines = len(path.read_text("utf-8").splitlines())
+        assert lines <= 80, f"{name(path)} has {lines} lines: what it does belongs into a room"
 
 
 TEXT = (".py", ".md", ".ipynb", ".toml", ".yml", ".cff", ".css", ".bib", ".txt", ".js", ".svg")

@@ -1,11 +1,14 @@
 """Time ntkbook beside its peers and record the result for the book's page on speed.
 
     python tests/benchmarks/compare.py PEERS [--rounds 3]
+    python tests/benchmarks/compare.py --against CHECKOUT [--rounds 3]
 
-Run it on an idle machine with the book's own Python.  PEERS is a folder in which each peer gets an
-environment of its own on the first run (their requirements contradict the book's and are never
-among them).  The libraries run in turn, in fresh processes, several rounds; a ratio is the median
-over rounds of the ratios within one round, so that a machine that slows down slows down all.
+The second form times another checkout of this package instead, such as the commit before, and
+records nothing.  Run it on an idle machine with the book's own Python.  PEERS is a folder in which
+each peer gets an environment of its own on the first run (their requirements contradict the book's
+and are never among them).  The libraries run in turn, in fresh processes, several rounds; a ratio
+is the median over rounds of the ratios within one round, so that a machine that slows down slows
+down all.
 """
 
 import argparse
@@ -51,9 +54,10 @@ def takes_part(name, case, dtype):
     return not (case.startswith("empirical") and name.endswith("jax 0.10.2"))
 
 
-def run(python, library, case, dtype):
+def run(python, library, case, dtype, checkout=HERE.parents[1]):
     command = [python, HERE / "worker.py", library, case, dtype]
     settings = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
+    settings["PYTHONPATH"] = str(checkout) if library == "ntkbook" else ""
     result = subprocess.run(command, env=settings, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
 
@@ -71,9 +75,34 @@ def combine(rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peers", type=Path)
+    parser.add_argument("peers", type=Path, nargs="?")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if (options.peers is None) == (options.against is None):
+        parser.error("expected either PEERS or --against CHECKOUT")
+    if options.against:
+        against(options.against.resolve(), options.rounds)
+    else:
+        record_peers(options)
+
+
+def against(checkout, rounds):
+    """Print how long the other checkout takes, as multiples of this one, for each size."""
+    if not (checkout / "ntkbook" / "__init__.py").is_file():
+        raise SystemExit(f"--against must be a checkout of this package, got {checkout}")
+    for case, dtype in CASES:
+        pairs = []
+        for _ in range(rounds):
+            ours = run(sys.executable, "ntkbook", case, dtype)
+            pairs.append((ours, run(sys.executable, "ntkbook", case, dtype, checkout)))
+        for i, row in enumerate(pairs[0][0]):
+            ratios = [theirs[i]["wall"] / ours[i]["wall"] for ours, theirs in pairs]
+            ends = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(case, dtype, f"n = {row['n']}: {statistics.median(ratios):.2f} ({ends})")
+
+
+def record_peers(options):
     pythons = {"ntkbook": Path(sys.executable), "floor": Path(sys.executable)}
     pythons |= {name: environment(options.peers, name) for name in PEERS}
     results = []

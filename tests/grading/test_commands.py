@@ -23,7 +23,7 @@ def classroom(root, toy, tmp_path):
 
 
 def grade(root, folder, target):
-    command = ["grade", "toy", str(folder), "--to", str(target), "--cell-time", "3"]
+    command = ["grade", "toy", str(folder), "--to", str(target), "--cell-time", "2"]
     return course.main(command, root)
 
 
@@ -56,7 +56,7 @@ def test_a_class_is_graded_and_marks_are_kept(root, classroom, tmp_path, capsys)
     assert "8.5 of 9 points" in pages["ada"]
     assert "Well said." in pages["ada"]
     assert "square: wrong for a number." in pages["eve"]
-    assert "not done after 3 s" in pages["ben"]
+    assert "not done after 2 s" in pages["ben"]
     for text in pages.values():
         assert "the reference" not in text
         assert "np.allclose(half" not in text

@@ -9,10 +9,10 @@ from grading.sandbox import run_cells
 from toy import QUICK, graded, solved
 
 HOSTILE = {
-    "endless loop": ("while True: pass", "not done after 3 s"),
+    "endless loop": ("while True: pass", "not done after 2 s"),
     "loop that catches everything": (
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "not done after 3 s",
+        "not done after 2 s",
     ),
     "crash": ("import os; os._exit(7)", "Python died (exit code 7)"),
     "segmentation fault": ("import ctypes; ctypes.string_at(0)", "Python died (signal 11)"),
@@ -30,7 +30,7 @@ HOSTILE = {
     "renamed function": ("def halve(x):\n    return x / 2", "name 'half' is not defined"),
     "no function": ("half = 3", "half must be a function"),
     "early exit": ("def half(x):\n    raise SystemExit", "SystemExit"),
-    "endless in the test": ("def half(x):\n    while True: pass", "not done after 3 s"),
+    "endless in the test": ("def half(x):\n    while True: pass", "not done after 2 s"),
     "crash in the test": ("def half(x):\n    import os; os._exit(0)", "Python died (exit code 0)"),
     "another process": ("import os; os.system('ls')", "not allowed while grading"),
     "the network": (

@@ -65,7 +65,7 @@ written:
       - {points: 4, for: Says because.}
 """
 
-QUICK = Limits(cell=3, submission=1200, memory=2**30)
+QUICK = Limits(cell=2, submission=1200, memory=2**30)
 
 
 def marks(role, code, name, points):

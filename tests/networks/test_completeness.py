@@ -204,8 +204,11 @@ OTHERS = [cls for cls in LAYERS if cls not in ACTIVATIONS]
 
 
 @pytest.mark.parametrize("cls", OTHERS, ids=lambda c: c.__name__)
-def test_the_kernel_of_a_layer_is_that_of_sampled_networks(cls):
-    ntk.check_layer(example(cls), samples=512)
+def test_a_layer_is_compared_with_sampled_networks(cls):
+    file = "tests/tangents/test_check_layer.py"
+    assert f"    {cls.__name__}(" in (ROOT / file).read_text("utf-8"), (
+        f"{cls.__name__}: step 6, add an example of it to OTHERS in {file}"
+    )
 
 
 def test_explanations_belong_to_something():

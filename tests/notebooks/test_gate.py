@@ -274,8 +274,8 @@ def _judge(folder: Path) -> Verdicts:
     """Run the project's own gate on every notebook below ``folder``/book."""
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(ROOT / name, folder / name)
-    tools = Path("book", "_ext")
-    shutil.copytree(ROOT / tools, folder / tools, ignore=shutil.ignore_patterns("__pycache__"))
+    for tools in (Path("book", "_ext"), Path("tests", "helpers")):
+        shutil.copytree(ROOT / tools, folder / tools, ignore=shutil.ignore_patterns("__pycache__"))
     report = folder / "report.xml"
     outer = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     run = subprocess.run(

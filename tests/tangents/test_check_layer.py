@@ -29,8 +29,8 @@ from ntkbook import (
 from ntkbook.networks.activations import Nonlinearity
 
 EXAMPLES = {
-    Polynomial: [Polynomial((0.0, 1.0, 0.0, -0.2)), Polynomial((0, 0, 0, 1)), Polynomial((1,))],
-    RectifiedPower: [RectifiedPower(order) for order in range(4)],
+    Polynomial: [Polynomial((0.0, 1.0, 0.0, -0.2)), Polynomial((1,))],
+    RectifiedPower: [RectifiedPower(order) for order in (0, 3)],
     Elementwise: [Elementwise(jax.nn.softplus), Elementwise(jax.nn.silu, degree=20)],
 }
 NONLINEARITIES = [
@@ -52,7 +52,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("layer", [*NONLINEARITIES, *OTHERS], ids=lambda layer: repr(layer)[:50])
 def test_every_layer_of_the_package_passes(layer):
-    for seed in range(4):
+    for seed in range(2):
         report = check_layer(layer, key=jax.random.key(seed))
         assert max(report.nngp, report.ntk) <= 5
         assert report.resolution < 0.35
