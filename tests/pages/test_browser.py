@@ -37,7 +37,7 @@ def chromium():
 @pytest.fixture
 def page(chromium, address):
     """A page that notes what goes wrong: errors, failed answers, and requests to other servers."""
-    page = chromium.new_page(viewport=DESK, color_scheme="light", reduced_motion="reduce")
+    page = chromium.new_page(viewport=DESK, color_scheme="light")
     page.set_default_timeout(PATIENCE_MS)
     page.problems = []
     page.on(
@@ -90,7 +90,7 @@ def test_page(page, address, doc):
 
     page.emulate_media(color_scheme="dark")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
-    page.wait_for_timeout(100)  # without motion, colours change at once
+    page.wait_for_timeout(400)  # colours fade over
     assert ask(page, "lowContrast") == {}
 
     for width in (PHONE["width"], 768):
