@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from grading.commands import grade_all, release, validate_all
+from grading.sandbox import Limits
 from notebooks.canonical import NotebookError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,9 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     marking.add_argument("name", metavar="NAME")
     marking.add_argument("submissions", type=Path, metavar="SUBMISSIONS")
     marking.add_argument("--to", type=Path, help="folder (default: graded/NAME)")
-    marking.add_argument("--cell-time", type=float, default=60, metavar="S")
-    marking.add_argument("--time", type=float, default=600, metavar="S", help="for a submission")
-    marking.add_argument("--memory", type=float, default=4, metavar="GIB")
+    marking.add_argument("--cell-time", type=float, default=Limits.cell, metavar="S")
+    marking.add_argument("--time", type=float, default=Limits.submission, metavar="S")
+    marking.add_argument("--memory", type=float, default=Limits.memory / 2**30, metavar="GIB")
     marking.set_defaults(command=grade_all)
     validation = commands.add_parser("validate", help="try reference, wrong and other answers")
     validation.add_argument("names", nargs="*", metavar="NAME", help="default: all of course.yml")

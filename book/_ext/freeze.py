@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from notebooks.canonical import NotebookError
-from notebooks.execute import cores
+from notebooks.execute import TIMEOUT_S, cores
 from notebooks.freezing import Plan, Result, freeze_all
 from notebooks.new import new_chapter
 from notebooks.toc import chapters
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--new", metavar="PART/SUBJECT", help="write an empty chapter")
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu", help="gpu: only run")
-    parser.add_argument("--timeout", type=_positive, default=600, metavar="S", help="for a cell")
+    parser.add_argument(
+        "--timeout", type=_positive, default=TIMEOUT_S, metavar="S", help="for a cell"
+    )
     parser.add_argument("--jobs", type=_positive, default=cores(), metavar="N", help="at a time")
     return parser
 

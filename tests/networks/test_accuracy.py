@@ -1,4 +1,4 @@
-"""Infinite-width kernels against 60-digit arithmetic, to depth 50, at every angle."""
+"""Infinite-width kernels against 50-digit arithmetic, to depth 50, at every angle."""
 
 import jax
 import jax.numpy as jnp
