@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +134,7 @@ def _by_contraction(f: Model, trace: bool, params: PyTree, x1: Array, x2: Array 
     left = jacobian_by_leaf(f, params, x1)
     right = left if x2 is None else jacobian_by_leaf(f, params, x2)
     products = (inner_products(a, b, trace) for a, b in zip(left, right, strict=True))
-    return sum(products, start=jnp.asarray(0))
+    return reduce(jnp.add, products)
 
 
 def _by_blocks(f: Model, trace: bool, params: PyTree, x1: Array, x2: Array | None, k: int) -> Array:

@@ -7,7 +7,7 @@ signals propagated back to it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -47,13 +47,13 @@ def factorised_ntk(
     # two small Gram matrices take the place of one over all entries of W.
     left = _dense_factors(net, params, x1)
     right = left if x2 is None else _dense_factors(net, params, x2)
-    theta = jnp.asarray(0)
+    shares = []
     for (scales, a, g), (_, b, h) in zip(left, right, strict=True):
         weights, biases = scales
         inputs = weights**2 * gram(a, b) + biases**2
         signals = inner_products(g, h, trace)
-        theta = theta + (inputs if trace else inputs[:, :, None, None]) * signals
-    return theta
+        shares.append((inputs if trace else inputs[:, :, None, None]) * signals)
+    return reduce(jnp.add, shares)
 
 
 def _dense_factors(net: Layer, params: PyTree, x: Array) -> list[tuple]:
