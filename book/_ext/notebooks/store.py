@@ -128,10 +128,12 @@ def _compiled(root: Path) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
     for number in range(1000):
         lock = FileLock(place / f"{number}.lock", thread_local=False)
-        with suppress(Timeout):
+        try:
             lock.acquire(blocking=False)
-            try:
-                yield place / str(number)
-            finally:
-                lock.release()
-            return
+        except Timeout:
+            continue
+        try:
+            yield place / str(number)
+        finally:
+            lock.release()
+        return
