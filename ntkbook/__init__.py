@@ -47,6 +47,7 @@ from ntkbook.networks.activations import (
 
 from ntkbook.tangents.features import count_parameters, tangent_features
 from ntkbook.tangents.empirical import empirical_ntk, ntk_vector_product
+from ntkbook.tangents.shares import empirical_shares
 from ntkbook.tangents.taylor import linearize, taylor
 from ntkbook.tangents.monte_carlo import KernelEstimate, monte_carlo_kernel
 from ntkbook.tangents.check_layer import LayerError, LayerReport, check_layer
@@ -77,8 +78,8 @@ __all__ = [
     "Abs", "Cos", "Elementwise", "Erf", "Exp", "Gaussian", "Gelu", "LeakyRelu", "Polynomial", "Rbf",
     "RectifiedPower", "Relu", "Sin", "Tanh",
     # tangents
-    "count_parameters", "tangent_features", "empirical_ntk", "ntk_vector_product",
-    "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
+    "count_parameters", "tangent_features", "empirical_ntk", "empirical_shares",
+    "ntk_vector_product", "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
     "LayerError", "LayerReport", "check_layer",
     # training
     "mse", "huber", "logistic", "softmax_cross_entropy", "Modes", "modes",

@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkbook._base.arguments import (
     require_choice,
@@ -25,11 +26,12 @@ from ntkbook._base.arguments import (
     require_positive,
 )
 from ntkbook._base.types import PyTree
+from ntkbook._estimating import by_class, merged, padded, temperature, weights_of, without_each
 from ntkbook.networks import activations
 from ntkbook.networks.containers import Serial
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
-from ntkbook.training.regression import regression
+from ntkbook.training.regression import Regression, regression
 
 ACTIVATIONS: dict[str, Layer] = {
     "relu": activations.Relu(),
@@ -116,8 +118,8 @@ class NetworkKernel(Kernel):
         """
         if eval_gradient and Y is not None:
             raise ValueError("eval_gradient needs Y=None, got both")
-        X, n = _inputs("X", X)
-        Y, m = (None, n) if Y is None else _inputs("Y", Y)
+        X, n = padded("X", X)
+        Y, m = (None, n) if Y is None else padded("Y", Y)
         net, scales = self._network()
         with jax.enable_x64(True):
             kernel = net.kernel(X, Y, hyperparameters=_placed(net, *scales))
@@ -140,7 +142,7 @@ class NetworkKernel(Kernel):
         >>> NetworkKernel(depth=0).diag(np.array([[3.0], [1.0]])).tolist()
         [9.0, 1.0]
         """
-        X, n = _inputs("X", X)
+        X, n = padded("X", X)
         net, scales = self._network()
         with jax.enable_x64(True):
             kernel = net.kernel_diagonal(X, hyperparameters=_placed(net, *scales))
@@ -160,23 +162,16 @@ class NetworkKernel(Kernel):
         """The network and its scales (b_std, w_std), checked; its own scales are not used."""
         require_count("depth", self.depth, 0)
         require_choice("kind", self.kind, ("ntk", "nngp"))
-        layer = self.activation
-        if not isinstance(layer, Layer):
-            layer = ACTIVATIONS[require_choice("activation", layer, tuple(ACTIVATIONS))]
+        layer = ACTIVATIONS.get(self.activation) if isinstance(self.activation, str) else None
+        layer = self.activation if isinstance(self.activation, Layer) else layer
+        if layer is None:
+            raise ValueError(
+                f"activation must be one of {', '.join(map(repr, ACTIVATIONS))} or a layer, such "
+                f"as Elementwise(jax.nn.softplus), got {self.activation!r}"
+            )
         scales = require_nonnegative("b_std", self.b_std), require_positive("w_std", self.w_std)
         hidden = (Dense(1, b_std=1.0), layer) * self.depth
         return Serial(*hidden, Dense(1, b_std=1.0)), tuple(map(float, scales))
-
-
-def _inputs(name: str, x: ArrayLike) -> tuple[NDArray[np.float64], int]:
-    """Checked inputs with rows of zeros after them, and how many there are without."""
-    # JAX compiles a program for each shape, which takes seconds, and a cross-validation has many:
-    # up to 64 rows become 64, more the next multiple of 128.  Entries of the kernel do not see
-    # one another, so what the rows of zeros give is cut off again.
-    checked = check_array(np.atleast_2d(x), dtype=np.float64, input_name=name)
-    n = len(checked)
-    rows = 64 if n <= 64 else -(-n // 128) * 128
-    return np.pad(checked, ((0, rows - n), (0, 0))), n
 
 
 def _placed(net: Serial, b_std: PyTree, w_std: PyTree) -> tuple:
@@ -218,14 +213,24 @@ class _KernelEstimator(BaseEstimator):
         self.ridge = ridge
         self.kind = kind
 
-    def _fit(self, X: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
+    def _fit(
+        self, X: NDArray[np.float64], targets: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> Regression:
+        """Fit to the different inputs (see `merged`), and return the regression it was done by.
+
+        A noise δ/w_i of each example is the noise δ of the kernel S K S and the targets S y,
+        S = diag(√w_i): the coefficients of the one are S times those of the other.
+        """
         self.X_fit_ = X
         self.kernel_ = NetworkKernel(
             self.depth, self.activation, self.w_std, self.b_std, self.kind, "fixed", "fixed"
         )
+        roots = np.sqrt(weights)
         with jax.enable_x64(True):
-            fitted = regression(np.asarray(self.kernel_(X)), targets, self.ridge)
-            self.dual_coef_ = np.array(fitted.coefficients)
+            kernel = np.asarray(self.kernel_(X)) * np.outer(roots, roots)
+            fitted = regression(kernel, (targets.T * roots).T, self.ridge)
+            self.dual_coef_ = (np.array(fitted.coefficients).T * roots).T
+        return fitted
 
     def _predict(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
@@ -239,8 +244,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):
     **Parameters**: `depth`, `activation`, `w_std`, `b_std` and `kind` as for `NetworkKernel`;
     `ridge` δ ≥ 0, with which the prediction is K(x, X)(K + δI)⁻¹y (see `regression`).
 
-    **Attributes**: `kernel_`, a `NetworkKernel`; `X_fit_` (N, d); `dual_coef_` (N,) or (N, k);
-    `n_features_in_`.
+    **Attributes**: `kernel_`, a `NetworkKernel`; `X_fit_` (N, d), the inputs of positive weight,
+    each different one once; `dual_coef_` (N,) or (N, k); `n_features_in_`.
 
     >>> import numpy as np
     >>> X = np.linspace(-1.0, 1.0, 9)[:, None]
@@ -249,14 +254,19 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):
     True
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NTKRegressor:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> NTKRegressor:
         """Fit to the training set, and return the estimator.
 
-        **Arguments**: `X` (N, d); `y` (N,) or (N, k).
+        **Arguments**: `X` (N, d); `y` (N,) or (N, k); `sample_weight` (N,), w_i ≥ 0: an example
+        counts as w_i examples would, its ridge being δ/w_i.  Without a ridge, weights matter only
+        where the targets cannot all be met.
 
         **Returns**: the estimator itself.
 
-        **Raises**: ValueError or TypeError for other shapes, for NaN, and naming a bad parameter.
+        **Raises**: ValueError or TypeError for other shapes, for NaN, for negative weights, and
+        naming a bad parameter.
 
         >>> import numpy as np
         >>> NTKRegressor().fit(np.eye(2), np.array([0.0, 1.0])).dual_coef_.shape
@@ -265,7 +275,8 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):
         inputs, targets = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
         )
-        self._fit(inputs, np.asarray(targets, np.float64))
+        weights = weights_of(sample_weight, inputs)
+        self._fit(*merged(inputs, np.asarray(targets, np.float64), weights))
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -295,7 +306,8 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):
 
     **Parameters**: those of `NTKRegressor`.
 
-    **Attributes**: those of `NTKRegressor`, and `classes_` (k,).
+    **Attributes**: those of `NTKRegressor`; `classes_` (k,); `temperature_`, which makes scores
+    probabilities (see `predict_proba`).
 
     >>> import numpy as np
     >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0]])
@@ -304,10 +316,13 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):
     ['low' 'high']
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NTKClassifier:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> NTKClassifier:
         """Fit to the training set, and return the estimator.
 
-        **Arguments**: `X` (N, d); labels `y` (N,), numbers or strings.
+        **Arguments**: `X` (N, d); labels `y` (N,), numbers or strings; `sample_weight` as for
+        `NTKRegressor.fit`.
 
         **Returns**: the estimator itself.
 
@@ -319,11 +334,16 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):
         """
         inputs, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
-        self.classes_, index = np.unique(labels, return_inverse=True)
+        weights = weights_of(sample_weight, inputs)
+        self.classes_ = np.unique(labels[weights > 0])
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least two classes, got one class: {self.classes_}")
-        targets = 2 * np.eye(len(self.classes_))[index] - 1
-        self._fit(inputs, targets[:, 1] if len(self.classes_) == 2 else targets)
+        targets = np.where(labels[:, None] == self.classes_, 1.0, -1.0)
+        if len(self.classes_) == 2:
+            targets = targets[:, 1]
+        inputs, targets, weights = merged(inputs, targets, weights)
+        fitted = self._fit(inputs, targets, weights)
+        self.temperature_ = temperature(without_each(fitted, targets, weights), targets, weights)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -339,6 +359,28 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):
         [-1.0, 1.0]
         """
         return self._predict(X)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities of the classes: softmax(scores / `temperature_`).
+
+        Scores of a regression are no probabilities.  One temperature, by which the order of the
+        classes stays, is fitted to the training set by maximum likelihood, each example having
+        the scores of the regression without it; of examples with one input all are left out.
+
+        **Arguments**, **Raises**: as `NTKRegressor.predict`.
+
+        **Returns**: (M, k), each row summing to one, in the order of `classes_`.
+
+        **Source**: Guo et al. 2017, section 4.2, for the temperature; Platt 1999 for targets that
+        are not quite 0 and 1, here by a total of one example spread over the classes.
+
+        >>> import numpy as np
+        >>> X = np.array([[-2.0], [-1.0], [1.0], [2.0]])
+        >>> model = NTKClassifier(b_std=0.5).fit(X, ["low", "low", "high", "high"])
+        >>> model.predict_proba([[0.0], [1.5]]).round(2).tolist()    # of "high" and "low"
+        [[0.5, 0.5], [0.81, 0.19]]
+        """
+        return softmax(by_class(self.decision_function(X)) / self.temperature_, axis=1)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """The labels with the highest scores.

@@ -5,10 +5,14 @@ import pickle
 import jax
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -158,6 +162,137 @@ def test_classifier_is_regression_on_signs():
     assert (NTKClassifier().fit(X, labels).predict(X) == labels).all()
 
 
+# Weights
+
+WEIGHTS = np.array([2, 0, 1, 3, 1, 0, 1, 4])
+
+
+@pytest.mark.parametrize("outputs", [None, 2])
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_weights_are_repetitions(ridge, outputs):
+    y = Y if outputs is None else np.stack([Y, Y**2], axis=1)
+    weighted = NTKRegressor(ridge=ridge).fit(X, y, sample_weight=WEIGHTS)
+    X_repeated, y_repeated = np.repeat(X, WEIGHTS, axis=0), np.repeat(y, WEIGHTS, axis=0)
+    repeated = NTKRegressor(ridge=ridge).fit(X_repeated, y_repeated)
+    close(weighted.predict(X_TEST), repeated.predict(X_TEST), 1e-9)
+    # By its definition, with repeated rows in the kernel.
+    kernel = NetworkKernel(1, "relu", 2**0.5, 0.1)
+    inverse = np.linalg.pinv(kernel(X_repeated) + ridge * np.eye(len(X_repeated)), 1e-12)
+    close(weighted.predict(X_TEST), kernel(X_TEST, X_repeated) @ inverse @ y_repeated, 1e-8)
+    assert weighted.X_fit_.shape == (6, 3)
+
+
+def test_weights_are_noise_of_each_example():
+    weights = RNG.uniform(0.1, 5, size=8)
+    model = NTKRegressor(2, "erf", ridge=0.3).fit(X, Y, weights)
+    kernel = model.kernel_
+    alpha = np.linalg.solve(kernel(X) + np.diag(0.3 / weights), Y)
+    close(model.dual_coef_, alpha)
+    close(model.predict(X_TEST), kernel(X_TEST, X) @ alpha)
+    same = NTKRegressor(2, "erf", ridge=0.3 * 7).fit(X, Y, 7 * weights)
+    close(same.predict(X_TEST), model.predict(X_TEST))
+
+
+def test_weights_where_the_targets_cannot_be_met():
+    # A linear kernel of three features and a bias under eight targets: weighted least squares.
+    model = NTKRegressor(depth=0, b_std=1.0).fit(X, Y, WEIGHTS)
+    features = np.sqrt(WEIGHTS)[:, None] * np.column_stack([X, np.ones(8)])
+    weights = np.linalg.lstsq(features, np.sqrt(WEIGHTS) * Y, rcond=None)[0]
+    close(model.predict(X_TEST), np.column_stack([X_TEST, np.ones(5)]) @ weights, 1e-9)
+
+
+def test_weights_of_a_classifier():
+    labels = np.array(["c", "z", "b", "a", "c", "z", "a", "b"])
+    weighted = NTKClassifier(ridge=0.2).fit(X, labels, WEIGHTS)
+    repeated = NTKClassifier(ridge=0.2).fit(X.repeat(WEIGHTS, axis=0), labels.repeat(WEIGHTS))
+    assert weighted.classes_.tolist() == ["a", "b", "c"]
+    close(weighted.decision_function(X_TEST), repeated.decision_function(X_TEST))
+    close(weighted.predict_proba(X_TEST), repeated.predict_proba(X_TEST))
+
+
+@pytest.mark.parametrize("bad", [-WEIGHTS, 0 * WEIGHTS])
+@pytest.mark.parametrize("estimator", [NTKRegressor(), NTKClassifier()])
+def test_bad_weights_are_refused(estimator, bad):
+    with pytest.raises(
+        ValueError, match=r"sample_weight must hold non-neg|Sample weights must contain"
+    ):
+        estimator.fit(X, np.arange(8) % 2, bad)
+    with pytest.raises(ValueError, match="two classes, got one class"):
+        NTKClassifier().fit(X, np.arange(8) % 2, np.arange(8) % 2)
+
+
+# Probabilities
+
+
+def calibration_error(probabilities, labels, bins=10):
+    """Mean gap between how sure the first choice is and how often it is right."""
+    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs((right - sure)[place == i].sum()) for i in range(bins)]
+    return sum(gaps) / len(labels)
+
+
+def problems():
+    x, y = load_digits(return_X_y=True)
+    yield "digits", x[:300] / 16, y[:300], x[300:] / 16, y[300:], 0.0
+    # Three clouds that overlap, in a plane: a quarter of the labels is beyond anybody, so that of
+    # 1000 examples the share that is right has a standard error of 0.014, and of 300, 0.025.
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 3, 4000)
+    angles = 2 * np.pi * y / 3
+    x = np.column_stack([np.cos(angles), np.sin(angles)]) + 0.8 * rng.normal(size=(4000, 2))
+    yield "clouds", x[:1000], y[:1000], x[1000:], y[1000:], 1.0
+    two = y < 2
+    yield "two", x[two][:1000], y[two][:1000], x[two][1000:], y[two][1000:], 1.0
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "x_test", "y_test", "ridge"),
+    [pytest.param(*case[1:], id=case[0]) for case in problems()],
+)
+def test_probabilities_are_calibrated(x, y, x_test, y_test, ridge):
+    model = NTKClassifier(ridge=ridge).fit(x, y)
+    probabilities = model.predict_proba(x_test)
+    close(probabilities.sum(axis=1), 1)
+    assert (model.classes_[probabilities.argmax(1)] == model.predict(x_test)).all()
+    scores = model.decision_function(x_test)
+    plain = softmax(scores if scores.ndim == 2 else np.stack([-scores, scores], 1), axis=1)
+    ours, theirs = (calibration_error(p, y_test) for p in (probabilities, plain))
+    assert ours < 0.05
+    assert ours < theirs
+    assert log_loss(y_test, probabilities) < log_loss(y_test, plain)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.4])
+def test_the_temperature_is_fitted_to_scores_left_out(ridge):
+    x, labels = RNG.normal(size=(14, 3)), np.arange(14) % 3
+    x[1], x[4] = x[0], x[3]  # two inputs that come twice, with one label and with two
+    labels[1], labels[4] = labels[0], (labels[3] + 1) % 3
+    model = NTKClassifier(ridge=ridge).fit(x, labels)
+    signs, left_out = 2 * np.eye(3)[labels] - 1, []
+    for row in x:
+        rest = (x != row).any(axis=1)
+        fit = NTKRegressor(ridge=ridge).fit(x[rest], signs[rest])
+        left_out.append(fit.predict(row[None])[0])
+    targets = (14 * np.eye(3)[labels] + 1 / 3) / 15
+
+    def loss(log_temperature):
+        return -np.sum(targets * log_softmax(left_out / np.exp(log_temperature), axis=1))
+
+    best = minimize_scalar(loss, bounds=(-7, 14), method="bounded", options={"xatol": 1e-9}).x
+    if best < 13:
+        close(np.log(model.temperature_), best, 1e-5)
+    else:
+        assert model.temperature_ == 1e6
+
+
+def test_scores_that_say_nothing_give_equal_probabilities():
+    x, labels = np.arange(10.0)[:, None], np.arange(10) % 2  # each neighbour votes for the other
+    model = NTKClassifier(depth=2, b_std=0.5, ridge=1e-3).fit(x, labels)
+    close(model.predict_proba(x), np.full((10, 2), 0.5), 1e-4)
+    assert (model.predict_proba(x).argmax(1) == model.predict(x)).all()
+
+
 def test_a_grid_search():
     grid = {"w_std": [1.0, 2.0], "activation": ["relu", "erf"], "ridge": [0.1]}
     search = GridSearchCV(NTKRegressor(), grid, cv=2).fit(X, Y)
@@ -168,6 +303,9 @@ def test_a_grid_search():
     ("options", "error", "message"),
     [
         ({"activation": "step"}, ValueError, "activation must be one of 'relu'"),
+        ({"activation": "softplus"}, ValueError, r"or a layer, such as Elementwise\(jax.nn.softpl"),
+        ({"activation": np.tanh}, ValueError, r"or a layer, such as Elementwise"),
+        ({"activation": ["relu"]}, ValueError, r"or a layer, such as Elementwise"),
         ({"depth": -1}, ValueError, "depth must be at least 0"),
         ({"depth": 1.5}, TypeError, "depth must be an integer"),
         ({"w_std": 0.0}, ValueError, "w_std must be a positive"),

@@ -6,6 +6,7 @@ PAGES = (
     "outputs",
     "claims_table",
     "benchmarks",
+    "accuracy",
     "quiz",
     "assignments_list",
     "run_times",

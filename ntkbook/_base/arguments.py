@@ -26,6 +26,17 @@ def is_traced(*values: object) -> bool:
     return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
+_SMALL = (str, bytes, bool, int, float, complex, type(None), np.generic, np.ndarray, Array)
+
+
+def described(value: object) -> str:
+    """What `value` is, in a few words, however large: its type, and its shape or what it says."""
+    kind, shape = type(value).__name__, getattr(value, "shape", ())
+    if isinstance(shape, tuple) and shape:
+        return f"{kind} of shape {shape}"
+    return f"{kind} {value!r:.60}" if isinstance(value, _SMALL) else kind
+
+
 def as_floating(name: str, value: object) -> Float[Array, "..."]:
     """`value` as a JAX array of real floating dtype; integers and booleans become floats.
 
@@ -33,13 +44,20 @@ def as_floating(name: str, value: object) -> Float[Array, "..."]:
     """
     try:
         array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be an array of real numbers, got {type(value).__name__}: {error}"
-        ) from error
+    except (TypeError, ValueError, OverflowError):
+        pass  # JAX's own message may contain the whole of what came
+    else:
+        return _real(name, array)
+    advice = ""
+    if hasattr(value, "nngp") and hasattr(value, "ntk"):
+        advice = "; pass kernel.nngp or kernel.ntk"
+    raise TypeError(f"{name} must be an array of real numbers, got {described(value)}{advice}")
+
+
+def _real(name, array):
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+    if not jnp.issubdtype(array.dtype, jnp.integer) and array.dtype != bool:
         raise TypeError(f"{name} must be real, got dtype {array.dtype}")
     return array.astype(jnp.result_type(float))
 
@@ -72,13 +90,11 @@ def _require_number(name, number, expected, accept):
     if is_traced(number):
         return number
     if isinstance(number, (bool, str)) or np.ndim(number) != 0:
-        raise TypeError(f"{name} must be {expected}, got {type(number).__name__} {number!r}")
+        raise TypeError(f"{name} must be {expected}, got {described(number)}")
     try:
         value = float(number)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be {expected}, got {type(number).__name__} {number!r}"
-        ) from error
+        raise TypeError(f"{name} must be {expected}, got {described(number)}") from error
     if not (math.isfinite(value) and accept(value)):
         raise ValueError(f"{name} must be {expected}, got {number}")
     return number
@@ -102,7 +118,7 @@ def require_nonnegative(name: str, number: T) -> T:
 def require_count(name: str, number: int, minimum: int = 1) -> int:
     """Raise unless `number` is an integer, `minimum` or greater."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer, got {type(number).__name__} {number!r}")
+        raise TypeError(f"{name} must be an integer, got {described(number)}")
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {number}")
     return int(number)
@@ -110,8 +126,9 @@ def require_count(name: str, number: int, minimum: int = 1) -> int:
 
 def require_choice(name: str, value: T, choices: Sequence[T]) -> T:
     """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    if not any(isinstance(value, type(one)) and value == one for one in choices):
+        got = repr(value) if isinstance(value, str) else described(value)
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {got}")
     return value
 
 
@@ -137,17 +154,22 @@ def require_symmetric(name: str, matrix: Float[Array, "N N"]) -> Float[Array, "N
     return matrix
 
 
-def require_psd(name: str, eigenvalues: Float[Array, "N"]) -> Float[Array, "N"]:
+def require_psd(
+    name: str, eigenvalues: Float[Array, "N"], tolerance: Float[Array, ""] | None = None
+) -> Float[Array, "N"]:
     """Raise ValueError when a symmetric matrix with these eigenvalues is not PSD up to rounding.
 
     `eigenvalues` (N,), in any order, are those of the matrix called `name`: whoever has
-    decomposed it already need not pay twice.
+    decomposed it already need not pay twice.  `tolerance`, how far below zero rounding may take
+    them, is by default that of a decomposition in their own dtype.
     """
     if not is_traced(eigenvalues) and np.size(eigenvalues):
         values = np.asarray(eigenvalues)
         lowest, largest = values.min(), np.abs(values).max()
+        if tolerance is None:
+            tolerance = _tolerance(eigenvalues) * largest
         # "not >=" instead of "<": a NaN among the eigenvalues is refused too.
-        if not lowest >= -_tolerance(eigenvalues) * largest:
+        if not lowest >= -tolerance:
             raise ValueError(
                 f"{name} must be positive semi-definite, got a lowest eigenvalue of "
                 f"{lowest:.3g} beside a largest of {largest:.3g}"

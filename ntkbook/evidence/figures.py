@@ -195,8 +195,11 @@ def _landmarks(kind: str, label: str, data: np.ndarray) -> str:
         return f'Band "{label}": between {_number(low)} and {_number(high)}.'
     text = f'{kind} "{label}": {len(data)} points, from {_point(first)} to {_point(last)}'
     inner = []
-    for word, k in (("lowest", data[:, 1].argmin()), ("highest", data[:, 1].argmax())):
-        if data[k, 1] != first[1] and data[k, 1] != last[1]:
+    # Rounding is no landmark: the first of equal heights counts, and none if an end has it.
+    size = np.max(np.abs(data[:, 1]), initial=0, where=np.isfinite(data[:, 1])) or 1.0
+    heights = np.round(data[:, 1] / size, 9)
+    for word, k in (("lowest", heights.argmin()), ("highest", heights.argmax())):
+        if heights[k] not in (heights[0], heights[-1]):
             inner.append(f"{word} {_point(data[k])}")
     return text + "".join(f", {item}" for item in inner) + "."
 

@@ -5,8 +5,9 @@ For a centred Gaussian pair (u, v) with variances q1, q2 and covariance c, the d
     T(q1, q2, c) = E[φ(u) φ(v)],
 
 and by Price's theorem its slope in c is E[φ'(u) φ'(v)], the factor by which the layer passes
-the tangent kernel on.  One formula per activation is therefore enough, and it is written once:
-with `jnp` it computes, with `sympy` (`Dual.expression`) it is the expression that the book proves.
+the tangent kernel on.  One formula per activation is therefore enough.  With `sympy`
+(`Dual.expression`) it is the expression that the book proves; with `jnp` it computes, in a form
+that is as accurate for variances of 1e-30 or 1e30.
 
 A recursion through many layers needs more than c.  Where two inputs are nearly parallel, q - c
 keeps only the rounding of both, so a `Pair` also carries the cosine ρ = c/sqrt(q1 q2) together
@@ -39,7 +40,8 @@ class Pair(NamedTuple):
     **Fields**: the variances `q1`, `q2` and the covariance `c`; `norm`, which is sqrt(q1 q2);
     `cosine`, c/norm (one where norm is zero); `gap`, 1 - |cosine|; `det`, the determinant
     q1 q2 sin² θ; the last two without cancellation.  Arrays of any shapes that broadcast, or
-    expressions of sympy.
+    expressions of sympy.  In floating point `det` ends where the square of a variance leaves the
+    range of the dtype; `scaled_det` does not.
     """
 
     q1: Values
@@ -56,10 +58,16 @@ class Pair(NamedTuple):
         return self.gap * (2 - self.gap)
 
 
-def pair(q1: Arrays, q2: Arrays, cosine: Arrays, gap: Arrays) -> Pair:
-    """The `Pair` with variances q1 and q2 at the angle of this cosine and gap."""
+def pair(
+    q1: Arrays, q2: Arrays, cosine: Arrays, gap: Arrays, covariance: Arrays | None = None
+) -> Pair:
+    """The `Pair` with variances q1 and q2 at the angle of this cosine and gap.
+
+    The `covariance` adds a derivative where an input is zero and has no angle.
+    """
     norm = once(safe_sqrt(q1)) * once(safe_sqrt(q2))
-    return Pair(q1, q2, norm * cosine, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
+    c = norm * cosine if covariance is None else covariance
+    return Pair(q1, q2, c, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
 
 
 def pair_from_covariance(q1: Arrays, q2: Arrays, c: Arrays) -> Pair:
@@ -69,12 +77,14 @@ def pair_from_covariance(q1: Arrays, q2: Arrays, c: Arrays) -> Pair:
     within eight units of rounding count as parallel.
     """
     norm = safe_sqrt(q1) * safe_sqrt(q2)
-    rounding = 8 * jnp.finfo(jnp.result_type(norm, c)).eps
-    parallel = norm - jnp.abs(c) <= rounding * norm
     # Divisor one where the quotient is not used: 0/0 would put a NaN in its derivative.
-    safe = jnp.where(parallel, 1, norm)
-    cosine = jnp.where(parallel, jnp.where(c < 0, -1, 1), c / safe)
-    gap = jnp.where(parallel, 0, (norm - jnp.abs(c)) / safe)
+    safe = jnp.where(norm > 0, norm, 1)
+    cosine = c / safe
+    gap = jnp.where(norm > 0, jnp.where(c < 0, 1 + cosine, 1 - cosine), 0)
+    parallel = gap <= 8 * jnp.finfo(gap.dtype).eps
+    # Only the numbers are replaced: the derivatives are those of the angle.
+    cosine = replaced(cosine, jnp.where(parallel, jnp.where(c < 0, -1, 1), cosine))
+    gap = replaced(gap, jnp.where(parallel, 0, gap))
     return Pair(q1, q2, c, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
 
 
@@ -124,20 +134,28 @@ class Dual:
         """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for a `Pair`."""
         if self.derivative:
             return self.formula(pair, jnp), self.derivative.formula(pair, jnp)
-        rate = Pair(*(jnp.zeros_like(part) for part in pair))
-        # What depends on the angle alone is held: see `duals.abrelu`.
-        rate = rate._replace(c=jnp.ones_like(pair.c), det=-2 * pair.c)
-        return jax.jvp(lambda pair: self.formula(pair, jnp), (pair,), (rate,))
+        alive = pair.norm > 0
+        turn = jnp.where(alive, 1 / jnp.where(alive, pair.norm, 1), 0)
+        nearer = jnp.where(pair.cosine < 0, turn, -turn)
+
+        def turned(c, cosine, gap, det):
+            return self.formula(pair._replace(c=c, cosine=cosine, gap=gap, det=det), jnp)
+
+        moving = jnp.broadcast_arrays(pair.c, pair.cosine, pair.gap, pair.det)
+        rates = jnp.broadcast_arrays(jnp.ones_like(pair.c), turn, nearer, -2 * pair.c)
+        return jax.jvp(turned, tuple(moving), tuple(rates))
 
     def cosine_and_gap(self, pair: Pair, value: Arrays) -> tuple[Arrays, Arrays]:
         """ρ and 1 - |ρ| after the layer, `value` being E[φ(u) φ(v)]."""
-        # A product of two inverse roots, one factor per row and one per column, where the root of
-        # the product would be taken once per pair.
-        inverse = _inverse_root(self.diagonal(pair.q1)) * _inverse_root(self.diagonal(pair.q2))
-        cosine = jnp.where(inverse > 0, value * inverse, 1)
-        gap = self.gap(pair) if self.gap else 1 - jnp.abs(cosine)
-        gap = once(jnp.where(inverse > 0, jnp.clip(gap, 0, 1), 0))  # rounding may leave [0, 1]
-        return cosine_with_gap(cosine, gap), gap
+        # One factor per row and one per column, where the root of the product would be taken once
+        # per pair; one after the other, since their product may leave the range of the dtype.
+        inverse1, inverse2 = (inverse_root(self.diagonal(q)) for q in (pair.q1, pair.q2))
+        alive = (inverse1 > 0) & (inverse2 > 0)
+        cosine = jnp.where(alive, value * inverse1 * inverse2, 1)
+        if self.gap is None:
+            return well_kept(cosine)
+        gap = jnp.where(alive, self.gap(pair), 0)
+        return well_kept(cosine, replaced(gap, jnp.clip(gap, 0, 1)))  # rounding may leave [0, 1]
 
     def diagonal(self, q: Arrays) -> Arrays:
         """E[φ(u)²] for a variance q, kept apart so that it is computed once per input."""
@@ -182,9 +200,24 @@ def once(x: Array) -> Array:
     return x / jnp.where(x == x, 1, jnp.nan)
 
 
-def cosine_with_gap(cosine: Arrays, gap: Arrays) -> Arrays:
-    """The cosine, from the gap where that is small, so that chaos has no rounding to enlarge."""
-    return once(jnp.where(gap < 0.5, jnp.where(cosine < 0, gap - 1, 1 - gap), cosine))
+def replaced(x: Array, number: Array) -> Array:
+    """`number`, with the derivatives of x."""
+    return x + jax.lax.stop_gradient(number - x)
+
+
+def well_kept(cosine: Arrays, gap: Arrays | None = None) -> tuple[Arrays, Arrays]:
+    """ρ and 1 - |ρ|, each from the other where it is known better: so chaos enlarges no rounding.
+
+    The gap counts where |ρ| is above 0.9.  Elsewhere it is taken from the cosine, of one sign also
+    where ρ is zero, so that derivatives of any order agree.
+    """
+    obtuse = cosine < 0
+    rough = jnp.where(obtuse, 1 + cosine, 1 - cosine)
+    if gap is None:
+        gap = replaced(rough, jnp.clip(rough, 0, 1))
+    near = rough < 0.1
+    gap = once(jnp.where(near, gap, rough))
+    return once(jnp.where(near, jnp.where(obtuse, gap - 1, 1 - gap), cosine)), gap
 
 
 def safe_sqrt(q: Arrays) -> Arrays:
@@ -237,14 +270,6 @@ def atan(t: Arrays) -> Arrays:
 atan.defjvps(lambda rate, _, t: rate / (1 + t * t))
 
 
-def angle(opposite: Values, adjacent: Values, hypotenuse: Values, m: ModuleType) -> Values:
-    """atan(opposite/adjacent) in a right triangle, adjacent >= 0."""
-    if m is not jnp:
-        return m.atan(opposite / adjacent)
-    # Twice the half angle, whose tangent is at most 1: the range in which `atan` is a polynomial.
-    return 2 * atan(opposite / (hypotenuse + adjacent))
-
-
 def acute_angle(pair: Pair) -> tuple[Arrays, Arrays]:
     """The angle between the two lines, in [0, π/2], and its sine."""
     sine = safe_sqrt(pair.sine2)
@@ -273,25 +298,42 @@ def excess_angle(acute: Arrays, sine: Arrays, gap: Arrays) -> Arrays:
     return jnp.where(acute < 0.3, small, sine - acute * (1 - gap))
 
 
+def scaled_det(pair: Pair, size1: Arrays, size2: Arrays, c: Arrays) -> Arrays:
+    """size1 size2 sin² θ: `det` in units in which q1, q2 are `size1`, `size2`, and pair.c is `c`.
+
+    Where an input is zero the angle is not defined, but the derivatives of the determinant are.
+    """
+    return jnp.where(pair.norm > 0, size1 * size2 * pair.sine2, size1 * size2 - c * c)
+
+
+def root_difference(q1: Arrays, q2: Arrays) -> Arrays:
+    """√q1 - √q2, to a few units also where they are nearly equal."""
+    total = once(safe_sqrt(q1)) + once(safe_sqrt(q2))
+    return (q1 - q2) / jnp.where(total > 0, total, 1)
+
+
 def half_distance(pair: Pair) -> Arrays:
     """E(u - v)²/2 for acute angles, E(u + v)²/2 for obtuse ones."""
-    radial = once(safe_sqrt(pair.q1)) - once(safe_sqrt(pair.q2))
-    return radial * radial / 2 + pair.norm * pair.gap
+    radial = root_difference(pair.q1, pair.q2)
+    c = jnp.where(pair.cosine < 0, -pair.c, pair.c)
+    # At zero a root has no derivative, but its square does.
+    polar = radial * radial / 2 + pair.norm * pair.gap
+    return jnp.where(pair.norm > 0, polar, (pair.q1 + pair.q2) / 2 - c)
 
 
 def signed_half_distance(pair: Pair) -> Arrays:
     """E(u - v)²/2 at any angle."""
     near = half_distance(pair)
-    return jnp.where(pair.cosine < 0, pair.q1 + pair.q2 - near, near)
+    return jnp.where(pair.cosine < 0, pair.q1 - near + pair.q2, near)
 
 
 def relative_gap(half_distance: Arrays, q1: Arrays, q2: Arrays) -> Arrays:
     """1 - |ρ| from half the mean squared distance, q1 and q2 being the two variances."""
     radial = once(safe_sqrt(q1)) - once(safe_sqrt(q2))
-    return (half_distance - radial * radial / 2) * (_inverse_root(q1) * _inverse_root(q2))
+    return (half_distance - radial * radial / 2) * inverse_root(q1) * inverse_root(q2)
 
 
-def _inverse_root(q):
+def inverse_root(q: Arrays) -> Arrays:
     """1/sqrt(q), and zero for zero."""
     root = safe_sqrt(q)
     return once(jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0))

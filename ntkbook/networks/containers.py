@@ -13,6 +13,8 @@ from ntkbook._base.arguments import require_shape
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
+from ntkbook.networks.probe import is_foreign
+from ntkbook.networks.range import Step
 from ntkbook.networks.signal import Signal, add_branch
 
 
@@ -61,10 +63,42 @@ class Container(Layer):
             signal = layer.propagate(signal, scales)
         return signal
 
+    def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
+        for position, (layer, scales) in enumerate(zip(self.layers, hyperparameters, strict=True)):
+            for step in layer.steps(f"{name}.layers[{position}]", signal, scales):
+                yield step
+                signal = step.signal
+
     def width_after(self, features: int) -> int:
         for layer in self.layers:
             features = layer.width_after(features)
         return features
+
+    def _foreign(self, features: int) -> Iterator[tuple[Layer, int]]:
+        if is_foreign(self):
+            yield self, features
+            return
+        for layer in self.layers:
+            yield from layer._foreign(features)
+            features = layer.width_after(features)
+
+    def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
+        parts = enumerate(zip(self.layers, scales, strict=True))
+        return tuple(layer._checked_scales(f"{name}[{i}]", own) for i, (layer, own) in parts)
+
+    def _parameter_names(self) -> tuple[PyTree, ...]:
+        return tuple(layer._parameter_names() for layer in self.layers)
+
+    def _with_gates(self, scales: PyTree, gates: PyTree) -> PyTree:
+        parts = zip(self.layers, scales, gates, strict=True)
+        return tuple(layer._with_gates(own, gate) for layer, own, gate in parts)
+
+    @property
+    def _needs_widths(self) -> bool:
+        return any(layer._needs_widths for layer in self.layers)
+
+    def _form(self, widths: bool) -> Container:
+        return type(self)(*(layer._form(widths) for layer in self.layers))
 
     def _init(self, key: PRNGKeyArray, features: int, dtype: np.dtype) -> tuple[PyTree, ...]:
         params = []
@@ -122,8 +156,11 @@ class Residual(Container):
             raise ValueError(
                 f"kernel expects the branch of a Residual to end in a Dense layer, got {self}"
             )
-        self.width_after(signal.features)
         return add_branch(signal, super().propagate(signal, hyperparameters))
+
+    def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
+        yield from super().steps(name, signal, hyperparameters)
+        yield Step(f"{name}, {self!r}", self.propagate(signal, hyperparameters))
 
     def width_after(self, features: int) -> int:
         width = super().width_after(features)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -80,22 +80,28 @@ class Dense(Layer):
     def hyperparameters(self) -> dict[str, float]:
         return {"w_std": self.w_std, "b_std": self.b_std}
 
-    # Compiled by layer, not by network: equal layers share one program, however deep the network.
-    @partial(jax.jit, static_argnums=0)
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
-        # In the signal's dtype: a float64 scale would make the kernels of float32 inputs float64.
-        w_std, b_std = (
-            jnp.asarray(hyperparameters[name], signal.ntk.dtype) for name in ("w_std", "b_std")
-        )
         standard = self.parametrization == "standard"
-        return through_dense(
-            signal,
-            width=self.width,
-            weight_variance=w_std**2,
-            bias_variance=b_std**2,
-            weight_gain=signal.features if standard else w_std**2,
-            bias_gain=float(self.b_std > 0) if standard else b_std**2,
-        )
+        return _through(signal, hyperparameters, self.width, standard=standard)
+
+    def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
+        require_positive(f"{name}['w_std']", scales["w_std"])
+        require_nonnegative(f"{name}['b_std']", scales["b_std"])
+        return scales
+
+    def _parameter_names(self) -> dict[str, str]:
+        return {"w": "w", "b": "b"} if self.b_std else {"w": "w"}
+
+    def _with_gates(self, scales: PyTree, gates: PyTree) -> PyTree:
+        return scales | {"gates": gates}
+
+    @property
+    def _needs_widths(self) -> bool:
+        return self.parametrization == "standard"
+
+    def _form(self, widths: bool) -> Dense:
+        width = self.width if widths else 1
+        return replace(self, width=width, w_std=1.0, b_std=0.0)
 
     def width_after(self, features: int) -> int:
         return self.width
@@ -108,3 +114,22 @@ class Dense(Layer):
         if self.b_std:
             params["b"] = b_std * jax.random.normal(b_key, (self.width,), dtype)
         return params
+
+
+# One program for all dense layers: widths and scales are numbers that it is given, so that a sweep
+# over either compiles nothing.
+@partial(jax.jit, static_argnames="standard")
+def _through(signal: Signal, hyperparameters: PyTree, width: int, standard: bool) -> Signal:
+    # In the signal's dtype: a float64 scale would make the kernels of float32 inputs float64.
+    w_std, b_std = (
+        jnp.asarray(hyperparameters[name], signal.ntk.dtype) for name in ("w_std", "b_std")
+    )
+    gates = hyperparameters.get("gates", {"w": 1, "b": 1})
+    return through_dense(
+        signal,
+        width=width,
+        weight_variance=w_std**2,
+        bias_variance=b_std**2,
+        weight_gain=gates["w"] * (signal.features if standard else w_std**2),
+        bias_gain=gates.get("b", 0) * (jnp.where(b_std > 0, 1, 0) if standard else b_std**2),
+    )

@@ -7,7 +7,8 @@ a static argument.  A network is a layer too, made of others by the containers. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from ntkbook._base.arguments import (
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks import signal as signals
 from ntkbook.networks import tiles
+from ntkbook.networks.probe import is_foreign, probe
+from ntkbook.networks.range import Step, Walk, require_diagonal_in_range, require_in_range
 from ntkbook.networks.signal import Inputs, Kernel, Signal
 
 
@@ -87,12 +90,14 @@ class Layer:
         *,
         hyperparameters: PyTree | None = None,
         exact: bool = False,
+        progress: bool = False,
     ) -> Kernel:
         """The infinite-width kernels between x1 (n1, d) and x2 (n2, d), or x1 and itself.
 
         **Arguments**: `x1` (n1, d); `x2` (n2, d), x1 itself if not given; `hyperparameters`, in
         the form of the method of that name, which replace the network's own and may be
-        differentiated; `exact`, whether to take differences of the inputs for their angles.
+        differentiated; `exact`, whether to take differences of the inputs for their angles;
+        `progress=True` shows a bar over the tiles (needs tqdm).
 
         **Returns**: `Kernel` whose `nngp` and `ntk` are (n1, n2), per output, in the inputs'
         floating dtype.  The widths of the hidden layers don't matter in the NTK parametrization;
@@ -105,12 +110,15 @@ class Layer:
         closer than 1 - cos θ = ε^(3/8) get them anyway.
 
         On a CPU, outside of `jit`, matrices are computed in tiles of a few sizes: another number
-        of inputs that fits tiles already compiled for needs no compilation.  With x2 None they
-        are symmetric to the last bit.
+        of inputs that fits tiles already compiled for needs no compilation, and neither do other
+        scales or widths.  With x2 None they are then symmetric to the last bit, elsewhere up to
+        rounding.
 
         **Raises**: TypeError for inputs that are not real; ValueError for other shapes, for NaN or
-        infinity, for a nonlinearity whose input is not Gaussian (one that no Dense layer
-        precedes), and for a Residual branch that doesn't end in a Dense layer.
+        infinity, for scales out of range, for a nonlinearity whose input is not Gaussian (one that
+        no Dense layer precedes), for a Residual branch that changes the width or doesn't end in a
+        Dense layer, for a layer from elsewhere whose `propagate` contradicts its `apply`, and,
+        outside of `jit`, for a kernel that leaves the range of the dtype, naming the layer.
 
         **Source**: Jacot et al. 2018, theorem 1, for the NTK of dense layers.
 
@@ -119,24 +127,93 @@ class Layer:
         >>> net.kernel(jnp.eye(2)).ntk.round(3).tolist()
         [[1.0, 0.159], [0.159, 1.0]]
         """
+        return self._between(x1, x2, hyperparameters, exact, progress)
+
+    def kernel_shares(
+        self,
+        x1: Num[ArrayLike, "n1 d"],
+        x2: Num[ArrayLike, "n2 d"] | None = None,
+        *,
+        hyperparameters: PyTree | None = None,
+        exact: bool = False,
+        progress: bool = False,
+    ) -> PyTree[Float[Array, "n1 n2"]]:
+        """What each array of parameters contributes to the tangent kernel at infinite width.
+
+        **Arguments**: as for `kernel`.
+
+        **Returns**: a pytree of the form of the parameters, such as ({"w": …, "b": …}, (), …),
+        with a matrix (n1, n2) for each array; their sum is `kernel(…).ntk`, up to rounding.
+        `empirical_shares` gives the same of a finite network.
+
+        **Raises**: as `kernel`; TypeError for a layer from elsewhere that has parameters.
+
+        **Source**: Jacot et al. 2018, theorem 1, whose sum over layers these are the terms of.
+
+        >>> from ntkbook import Dense, Relu, Serial
+        >>> net = Serial(Dense(512, w_std=2**0.5), Relu(), Dense(1, b_std=0.5))
+        >>> shares = net.kernel_shares(jnp.eye(2))
+        >>> shares[0]["w"].round(3).tolist()      # σ_w² E[relu'(u) relu'(v)] of the first layer
+        [[0.5, 0.0], [0.0, 0.5]]
+        >>> shares[2]["b"].tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
+        """
+        names = self._parameter_names()
+        if not jax.tree.leaves(names):
+            return names
+        ntk = self._between(x1, x2, hyperparameters, exact, progress, names).ntk
+        return jax.tree.unflatten(jax.tree.structure(names), list(ntk))
+
+    def _between(
+        self,
+        x1: object,
+        x2: object,
+        hyperparameters: PyTree | None,
+        exact: bool,
+        progress: bool,
+        parts: PyTree | None = None,
+    ) -> Kernel:
+        """The `Kernel` of `kernel`; with `parts`, its ntk is the stack of shares (S, n1, n2)."""
         x1 = _inputs("x1", x1)
-        x2 = x2 if x2 is None else require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
         if x2 is not None:
+            x2 = require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
             x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
         own = self._scales(hyperparameters)
+        self._check(x1.shape[1])
+        names = [] if parts is None else jax.tree.leaves(parts)
+        if parts is not None:
+            gates = list(jnp.eye(len(names), dtype=x1.dtype)[:, :, None, None])
+            own = self._with_gates(own, jax.tree.unflatten(jax.tree.structure(parts), gates))
         exact = bool(exact) or x1.shape[1] <= _FEW_FEATURES
+        traced = is_traced(x1, x2, *jax.tree.leaves(own))
         # Tiles are placed by NumPy, which sees no tracers; and an accelerator wants one program.
-        if is_traced(x1, x2, *jax.tree.leaves(own)) or jax.default_backend() != "cpu":
+        if traced or jax.default_backend() != "cpu":
             ends = signals.inputs(x1), signals.inputs(x1 if x2 is None else x2)
             identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
-            return _stepwise(self, _start(*ends, exact, identical), own)
-        large = max(len(x1), 0 if x2 is None else len(x2)) > tiles.SIDES[-1]
-        through = _fused if large and self.depth <= _FUSED_DEPTH else _stepwise
+            kernel = _stepwise(self, _start(*ends, exact, identical), own)
+            finite = traced or bool(jnp.isfinite(kernel.nngp.sum() + kernel.ntk.sum()))
+        else:
+            large = max(len(x1), 0 if x2 is None else len(x2)) > tiles.SIDES[-1]
+            fused = large and self.depth <= _FUSED_DEPTH
+            form = self._form(self._needs_widths)
 
-        def compute(inputs1: Inputs, inputs2: Inputs, identical: np.ndarray) -> Kernel:
-            return through(self, _start(inputs1, inputs2, exact, identical), own)
+            def compute(inputs1: Inputs, inputs2: Inputs, identical: np.ndarray) -> Kernel:
+                start = _start(inputs1, inputs2, exact, identical)
+                return _fused(form, start, own) if fused else _stepwise(self, start, own)
 
-        return tiles.tiled(compute, x1, x2)
+            kernel, finite = tiles.tiled(compute, x1, x2, len(names), progress)
+        if not traced:
+            require_in_range(self._walk(hyperparameters), kernel, finite, x1, x2)
+        return kernel
+
+    def _walk(self, hyperparameters: PyTree | None) -> Walk:
+        return partial(self.steps, "net", hyperparameters=self._scales(hyperparameters))
+
+    def _check(self, features: int) -> None:
+        """Raise ValueError unless widths fit and layers from elsewhere agree with themselves."""
+        self.width_after(features)
+        for layer, arriving in self._foreign(features):
+            probe(layer, arriving)
 
     def kernel_diagonal(
         self, x: Num[ArrayLike, "n d"], *, hyperparameters: PyTree | None = None
@@ -154,9 +231,12 @@ class Layer:
         >>> net.kernel_diagonal(jnp.array([[1.0, 0.0], [2.0, 2.0]])).ntk.round(4).tolist()
         [2.0, 16.0]
         """
-        own = self._scales(hyperparameters)
-        signal = self.propagate(signals.paired_signal(_inputs("x", x)), own)
-        return signals.kernel_of(signal)
+        x, own = _inputs("x", x), self._scales(hyperparameters)
+        self._check(x.shape[1])
+        kernel = signals.kernel_of(self.propagate(signals.paired_signal(x), own))
+        if not is_traced(kernel.nngp, kernel.ntk):
+            require_diagonal_in_range(self._walk(hyperparameters), kernel, x)
+        return kernel
 
     def hyperparameters(self) -> PyTree[float]:
         """The scales of the layer, which `kernel` takes back and may be differentiated in.
@@ -180,7 +260,51 @@ class Layer:
         forms: list = [jax.tree.structure(tree) for tree in (hyperparameters, own)]
         if forms[0] != forms[1]:
             raise ValueError(f"hyperparameters must have the form of {own}, got {hyperparameters}")
-        return hyperparameters
+        return self._checked_scales("hyperparameters", hyperparameters)
+
+    def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
+        """`scales`, called `name` in messages, once their values are known to be in range."""
+        return scales
+
+    def _parameter_names(self) -> PyTree:
+        """The form of the parameters, without any random numbers."""
+        if type(self)._init is not Layer._init:
+            raise TypeError(
+                "kernel_shares knows Dense layers and layers without parameters, in Serial and "
+                f"Residual, got {self!r}"
+            )
+        return ()
+
+    def _with_gates(self, scales: PyTree, gates: PyTree) -> PyTree:
+        """`scales` with a factor for the gradients of each parameter, for `kernel_shares`."""
+        return scales
+
+    @property
+    def _needs_widths(self) -> bool:
+        """Whether the kernel depends on widths."""
+        return False
+
+    def _form(self, widths: bool) -> Layer:
+        """The layer with all that a program is given as numbers set to one.
+
+        Networks of one form share a program.  With `widths`, these are kept.
+        """
+        return self
+
+    def _foreign(self, features: int) -> Iterator[tuple[Layer, int]]:
+        """The layers that were written elsewhere, each with the width that arrives at it."""
+        if is_foreign(self):
+            yield self, features
+
+    def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
+        """The signal after each of the layers inside in turn, and last after this one.
+
+        **Arguments**: `name`, of this layer in messages; `signal` and `hyperparameters`, as for
+        `propagate`.
+
+        **Returns**: an iterator of `Step`.
+        """
+        yield Step(f"{name}, {self!r}", self.propagate(signal, hyperparameters))
 
     @property
     def depth(self) -> int:
@@ -248,7 +372,13 @@ _end = jax.jit(signals.kernel_of)
 
 
 def _inputs(name: str, x: object) -> Float[Array, "n d"]:
-    return require_finite(name, require_shape(name, as_floating(name, x), (None, None)))
+    array = as_floating(name, x)
+    if array.ndim != 2:
+        hint = "; flatten them with x.reshape(len(x), -1)" if array.ndim > 2 else ""
+        raise ValueError(
+            f"{name} must have shape (n, d), one example a row, got {array.shape}{hint}"
+        )
+    return require_finite(name, array)
 
 
 def _features(input_shape: Sequence[int]) -> tuple[int]:

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arrays import gram
-from ntkbook._base.types import Array, Bool, Float
-from ntkbook.gaussian.pairs import Dual, cosine_with_gap, once, pair, safe_sqrt
+from ntkbook._base.types import Array, ArrayLike, Bool, Float, Int
+from ntkbook.gaussian.pairs import Dual, once, pair, safe_sqrt, well_kept
 
 
 @jax.tree_util.register_dataclass
@@ -39,9 +39,9 @@ class Signal:
 
     **Fields**: `var1` (n1, 1) and `var2` (1, n2), the variances of each entry; `cosine` and `gap`
     (n1, n2), the angle between two inputs, gap being 1 - |cosine| without cancellation; `ntk`, the
-    tangent kernel.  Known without data are `features`, the width that arrives at the next layer,
-    and `gaussian`, whether the entries are Gaussian there, so that a nonlinearity may follow.  On
-    the diagonal alone all arrays are (n,).
+    tangent kernel, or a stack of its shares (S, n1, n2); `features`, the width that arrives at the
+    next layer; and, known without data, `gaussian`, whether the entries are Gaussian there, so that
+    a nonlinearity may follow.  On the diagonal alone all arrays are (n,).
     """
 
     var1: Float[Array, "n1 1"] | Float[Array, "n"]
@@ -49,7 +49,7 @@ class Signal:
     cosine: Float[Array, "n1 n2"] | Float[Array, "n"]
     gap: Float[Array, "n1 n2"] | Float[Array, "n"]
     ntk: Float[Array, "n1 n2"] | Float[Array, "n"]
-    features: int = field(metadata={"static": True})
+    features: Int[ArrayLike, ""]
     gaussian: bool = field(default=False, metadata={"static": True})
 
     @property
@@ -68,18 +68,29 @@ def kernel_of(signal: Signal) -> Kernel:
 
 
 class Inputs(NamedTuple):
-    """Raw inputs `x` (n, d), their squared lengths `length2` (n,), and `unit`, x at length one."""
+    """Raw inputs `x` (n, d), with what the kernels need of them.
+
+    **Fields**: `x` (n, d); `scale` (n,), a power of two, of which the largest entry is between one
+    half and one; `variance` (n,), x · x / d; `unit` (n, d), x at length one.
+    """
 
     x: Float[Array, "n d"]
-    length2: Float[Array, "n"]
+    scale: Float[Array, "n"]
+    variance: Float[Array, "n"]
     unit: Float[Array, "n d"]
 
 
 def inputs(x: Float[Array, "n d"]) -> Inputs:
     """The `Inputs` of x (n, d)."""
-    length2 = (x * x).sum(-1)
+    # Squares are taken of entries near one: those of x itself may overflow, or vanish, where x · x
+    # / d or the angles are well within the dtype.  A power of two changes no digit.
+    _, exponent = jnp.frexp(jax.lax.stop_gradient(jnp.abs(x).max(-1, initial=0)))
+    scale = jnp.ldexp(jnp.ones((), x.dtype), exponent)
+    near_one = x / scale[:, None]
+    length2 = (near_one * near_one).sum(-1)
     # An input of length zero stays zero: its divisor is one, so that its derivative is finite.
-    return Inputs(x, length2, x / jnp.where(length2 > 0, safe_sqrt(length2), 1)[:, None])
+    unit = near_one / jnp.where(length2 > 0, safe_sqrt(length2), 1)[:, None]
+    return Inputs(x, scale, length2 / x.shape[-1] * scale * scale, unit)
 
 
 def input_signal(
@@ -97,25 +108,28 @@ def input_signal(
     marks pairs that are known to be one input.
     """
     features = inputs1.x.shape[-1]
-    var1, var2 = inputs1.length2[:, None], inputs2.length2[None, :]
-    zero = (var1 == 0) | (var2 == 0)
+    var1, var2 = inputs1.variance[:, None], inputs2.variance[None, :]
+    zero = (inputs1.unit == 0).all(-1)[:, None] | (inputs2.unit == 0).all(-1)[None, :]
     parallel = zero | identical
-    cosine = jnp.where(parallel, 1, jnp.clip(gram(inputs1.unit, inputs2.unit), -1, 1))
+    # Not `clip`, which halves derivatives at the ends of its range.
+    cosine = gram(inputs1.unit, inputs2.unit)
+    cosine = jnp.where(parallel | (cosine > 1), 1, jnp.where(cosine < -1, -1, cosine))
     gap = jnp.where(parallel, 0, 1 - jnp.abs(cosine))
     # eps^(3/8): below it the Gram matrix, right to eps or so, gives the angle sqrt(2 gap) to fewer
     # than 5/8 of its digits; a larger limit would make more matrices take the differences.
     limit = 2 if exact else jnp.finfo(gap.dtype).eps ** 0.375
     close = ((gap < limit) & ~parallel).any()
     near = (gap < 0.5) & ~parallel
-    precise = partial(_gap_by_differences, inputs1.x, inputs2.x, cosine, near)
+    precise = partial(_gap_by_differences, inputs1, inputs2, cosine, near)
     # A condition on the whole tile, since `where` would compute the differences in any case.
     gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
-    return Signal(var1 / features, var2 / features, cosine, gap, jnp.zeros_like(gap), features)
+    cosine, gap = well_kept(cosine, gap)
+    return Signal(var1, var2, cosine, gap, jnp.zeros_like(gap), features)
 
 
 def _gap_by_differences(
-    x1: Float[Array, "n1 d"],
-    x2: Float[Array, "n2 d"],
+    inputs1: Inputs,
+    inputs2: Inputs,
     cosine: Float[Array, "n1 n2"],
     near: Bool[Array, "n1 n2"],
     gap: Float[Array, "n1 n2"],
@@ -124,8 +138,13 @@ def _gap_by_differences(
     # Nearly equal numbers are subtracted before they are multiplied, when the difference is exact;
     # 1 - cos θ from inner products would keep only what their rounding leaves.
 
-    def sine2_of(args: tuple[Array, Array]) -> Array:
-        row, signs = args
+    def sine2_of(args: tuple[Array, Array, Array]) -> Array:
+        row, scale, signs = args
+        row = row / scale
+        # One power of two for both keeps differences exact; of very different lengths, where the
+        # longer one would leave nothing of the other, each is brought near one by itself.
+        ratio = inputs2.scale / scale
+        x2 = inputs2.x / jnp.where((ratio > 0.2) & (ratio < 5), scale, inputs2.scale)[:, None]
         apart = x2 - signs[:, None] * row
         length2, norm2 = (row * row).sum(), (x2 * x2).sum(-1)
         along = (apart * row).sum(-1) / jnp.where(length2 > 0, length2, 1)
@@ -133,14 +152,15 @@ def _gap_by_differences(
         return (across * across).sum(-1) / jnp.where(norm2 > 0, norm2, 1)
 
     # As many rows at once as keep the differences, rows × n2 × d, in a fast cache.
-    rows = max(1, min(len(x1), _CACHED // x2.size))
-    sine2 = jax.lax.map(sine2_of, (x1, jnp.where(cosine < 0, -1.0, 1.0)), batch_size=rows)
+    rows = max(1, min(len(inputs1.x), _CACHED // inputs2.x.size))
+    signs = jnp.where(cosine < 0, -1.0, 1.0)
+    sine2 = jax.lax.map(sine2_of, (inputs1.x, inputs1.scale, signs), batch_size=rows)
     return jnp.where(near, sine2 / (1 + jnp.abs(cosine)), gap)
 
 
 def paired_signal(x: Float[Array, "n d"]) -> Signal:
     """The `Signal` of each input (n, d) with itself; everything in it has shape (n,)."""
-    variance = (x * x).sum(-1) / x.shape[-1]
+    variance = inputs(x).variance
     one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
     return Signal(variance, variance, one, zero, zero, x.shape[-1])
 
@@ -213,12 +233,13 @@ def add_branch(signal: Signal, branch: Signal) -> Signal:
     gaps = zip(_signed_gaps(signal), _signed_gaps(branch), strict=True)
     # The smaller of 1 ∓ ρ, whose sign rounding may turn at ρ = 0; `minimum` gives each of two equal
     # ones half its derivative, which is the derivative zero of |ρ| there.
-    gap = once(reduce(jnp.minimum, (apart + u * main + v * side for main, side in gaps)))
+    gap = reduce(jnp.minimum, (apart + u * main + v * side for main, side in gaps))
+    cosine, gap = well_kept(u * signal.cosine + v * branch.cosine, gap)
     return replace(
         signal,
         var1=var1,
         var2=var2,
-        cosine=cosine_with_gap(u * signal.cosine + v * branch.cosine, gap),
+        cosine=cosine,
         gap=gap,
         ntk=signal.ntk + branch.ntk,
         gaussian=signal.gaussian and branch.gaussian,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
 
 import jax
 import numpy as np
 
+from ntkbook._base.progress import bar
 from ntkbook._base.types import Array, Float
 from ntkbook.networks.signal import Inputs, Kernel, inputs
 
@@ -26,49 +29,68 @@ def tiled(
     compute: Callable[[Inputs, Inputs, np.ndarray], Kernel],
     x1: Float[Array, "n1 d"],
     x2: Float[Array, "n2 d"] | None,
-) -> Kernel:
+    shares: int = 0,
+    progress: bool = False,
+) -> tuple[Kernel, bool]:
     """`compute(inputs1, inputs2, identical)`, a `Kernel`, tile by tile into a pair of matrices.
 
     A tile stays in cache through all layers, and while it is computed the ones before it are
     written.  With x2 None the kernel of x1 with itself is computed on and above the diagonal and
-    mirrored; on the diagonal the tiles get `identical`, the mask of pairs that are one input.
+    mirrored; on the diagonal the tiles get `identical`, the mask of pairs that are one input.  With
+    `shares` the ntk of a tile is a stack of so many.  `progress` shows a bar.
+
+    Returns the `Kernel`, and whether the sums over its tiles are finite.
     """
     symmetric = x2 is None
     blocks1 = _blocks(x1)
     blocks2 = blocks1 if x2 is None else _blocks(x2)
     shape = len(x1), len(x1 if x2 is None else x2)
-    nngp, ntk = _aligned(shape, x1.dtype), _aligned(shape, x1.dtype)
+    nngp = _aligned(shape, x1.dtype)
+    ntk = _aligned((shares, *shape) if shares else shape, x1.dtype)
 
-    corners = ((i, j) for i in blocks1 for j in blocks2 if not symmetric or i <= j)
+    corners = [(i, j) for i in blocks1 for j in blocks2 if not symmetric or i <= j]
     waiting: deque[tuple[tuple[int, int], Kernel]] = deque()
+    finite = True
+    shown: Any = bar(len(corners), "tile") if progress else nullcontext()
 
     def write() -> None:
+        nonlocal finite
         (i, j), tile = waiting.popleft()
         for matrix, part in ((nngp, tile.nngp), (ntk, tile.ntk)):
-            _place(matrix, part, i, j, symmetric)
+            # The sum, taken while the tile is in cache, is finite only if every entry is.
+            values = _place(matrix, part, i, j, symmetric)
+            with np.errstate(over="ignore"):
+                finite &= bool(np.isfinite(values.sum()))
+        if progress:
+            shown.update()
 
-    for i, j in corners:
-        inputs1, inputs2 = blocks1[i], blocks2[j]
-        identical = np.eye(len(inputs1.x), len(inputs2.x), dtype=bool) & (symmetric and i == j)
-        waiting.append(((i, j), compute(inputs1, inputs2, identical)))
-        if len(waiting) > _AHEAD:
+    with shown:
+        for i, j in corners:
+            inputs1, inputs2 = blocks1[i], blocks2[j]
+            identical = np.eye(len(inputs1.x), len(inputs2.x), dtype=bool) & (symmetric and i == j)
+            waiting.append(((i, j), compute(inputs1, inputs2, identical)))
+            if len(waiting) > _AHEAD:
+                write()
+        while waiting:
             write()
-    while waiting:
-        write()
     # Nobody else holds the matrices, so JAX may keep them where they are.
-    return Kernel(*(jax.device_put(matrix, may_alias=True) for matrix in (nngp, ntk)))
+    return Kernel(*(jax.device_put(matrix, may_alias=True) for matrix in (nngp, ntk))), finite
 
 
-def _place(matrix: np.ndarray, tile: Array, i: int, j: int, symmetric: bool) -> None:
+def _place(matrix: np.ndarray, tile: Array, i: int, j: int, symmetric: bool) -> np.ndarray:
     """Write a tile, without its padding, at row i and column j, and its mirror image."""
-    here = matrix[i : i + tile.shape[0], j : j + tile.shape[1]]
-    values = np.asarray(tile)[: here.shape[0], : here.shape[1]]
+    rows, columns = tile.shape[-2:]
+    here = matrix[..., i : i + rows, j : j + columns]
+    rows, columns = here.shape[-2:]
+    values = np.asarray(tile)[..., :rows, :columns]
     here[...] = values
+    mirrored = values.swapaxes(-1, -2)
     if symmetric and i == j:
         # Its two halves are rounded differently: one is copied, for symmetry to the last bit.
-        np.copyto(here, values.T, where=np.tri(len(values), dtype=bool))
+        np.copyto(here, mirrored, where=np.tri(rows, dtype=bool))
     elif symmetric:
-        matrix[j : j + here.shape[1], i : i + here.shape[0]] = values.T
+        matrix[..., j : j + columns, i : i + rows] = mirrored
+    return values
 
 
 def _blocks(x: Float[Array, "n d"]) -> dict[int, Inputs]:

@@ -255,7 +255,7 @@ def _check_signal(layer: Layer, features: int, width: int) -> Signal:
     if signal.features != width:
         raise LayerError(
             f"propagate contradicts apply in {layer!r}: its Signal has features "
-            f"{signal.features}, and apply gives outputs of width {width}"
+            f"{np.asarray(signal.features)}, and apply gives outputs of width {width}"
         )
     whole, alone = signals.kernel_of(signal), signals.kernel_of(propagate(signals.paired_signal(x)))
     for name in ("nngp", "ntk"):

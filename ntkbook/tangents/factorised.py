@@ -19,12 +19,13 @@ from ntkbook.networks.containers import Container, Residual, Serial
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.tangents.features import inner_products
+from ntkbook.tangents.model import network_of
 
 
 def factorisable(f: object) -> Layer | None:
     """The network whose `apply` f is, when all its layers are this package's; else None."""
-    net = getattr(f, "__self__", None)
-    return net if isinstance(net, Layer) and f == net.apply and _supported(net) else None
+    net = network_of(f)
+    return net if net is not None and _supported(net) else None
 
 
 def _supported(layer: Layer) -> bool:
@@ -54,6 +55,25 @@ def factorised_ntk(
         signals = inner_products(g, h, trace)
         shares.append((inputs if trace else inputs[:, :, None, None]) * signals)
     return reduce(jnp.add, shares)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def factorised_shares(
+    net: Layer,
+    trace: bool,
+    params: PyTree,
+    x1: Float[Array, "n1 d"],
+    x2: Float[Array, "n2 d"] | None,
+) -> list[dict[str, Array]]:
+    """The shares of "w" and "b" of each dense layer of the network, in the order of its layers."""
+    left = _dense_factors(net, params, x1)
+    right = left if x2 is None else _dense_factors(net, params, x2)
+    shares = []
+    for ((w_scale, b_scale), a, g), (_, b, h) in zip(left, right, strict=True):
+        signals, inputs = inner_products(g, h, trace), w_scale**2 * gram(a, b)
+        weights = (inputs if trace else inputs[:, :, None, None]) * signals
+        shares.append({"w": weights, "b": b_scale**2 * signals})
+    return shares
 
 
 def _dense_factors(net: Layer, params: PyTree, x: Array) -> list[tuple]:

@@ -5,25 +5,20 @@ outputs (n,) or (n, k), each row from the same row of x alone.  `params` is any 
 floating arrays, so models of other libraries serve as well as those of `ntkbook.networks`.  Outputs
 (n, 1) count as one output: kernels and features drop that axis.
 
-f is traced once for each shape and kept by identity, so pass the same function object, not a
-new lambda each time, where speed matters.
+f is compiled once for each shape and known by identity, so pass the same function object, not a
+new lambda each time, where speed matters.  What was compiled for it is freed with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from math import prod
-
 import jax
 import jax.numpy as jnp
 
-from ntkbook._base.arguments import require_finite, require_shape
 from ntkbook._base.arrays import gram
+from ntkbook._base.compiled import compiled
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
-
-Model = Callable[[PyTree, Num[Array, "n *d"]], Float[Array, "n *k"]]
-"""A network of any library: f(params, x), each row of its outputs from that row of x alone."""
+from ntkbook.tangents.model import Model, require_finite_result
+from ntkbook.tangents.probes import checked_arguments
 
 
 def count_parameters(params: PyTree) -> int:
@@ -52,7 +47,8 @@ def tangent_features(
     are in the order of `jax.flatten_util.ravel_pytree(params)`.
 
     **Raises**: TypeError for parameters or outputs that are not real floating arrays; ValueError
-    when f doesn't give one row of outputs for each input, or when the Jacobian is not finite.
+    when f doesn't give one row of outputs for each input, each from its own row of x alone, or
+    when the Jacobian is not finite.
 
     **Source**: Jacot et al. 2018, section 4.
 
@@ -62,62 +58,13 @@ def tangent_features(
     >>> tangent_features(f, params, jnp.array([[3.0, 4.0]])).tolist()
     [[1.0, 3.0, 4.0]]
     """
-    params, x = checked_parameters(params), jnp.asarray(x)
-    outputs = count_outputs(f, params, x)
-    jacobian = jnp.concatenate(jacobian_by_leaf(f, params, x), axis=-1)
-    return require_finite("the Jacobian of f", jacobian if outputs > 1 else jacobian[:, 0])
+    params, x, _, outputs = checked_arguments(f, params, x, name="x")
+    by_leaf = compiled(jacobian_of, (f,))(params, x)
+    jacobian = jnp.concatenate(by_leaf, axis=-1)
+    return require_finite_result("the Jacobian of f", jacobian if outputs > 1 else jacobian[:, 0])
 
 
-def checked_parameters(params: PyTree) -> PyTree:
-    """`params` with JAX arrays as leaves; TypeError for leaves that cannot be differentiated."""
-
-    def check(path, leaf):
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None and isinstance(leaf, float):
-            dtype = jnp.result_type(float)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(
-                f"params{jax.tree_util.keystr(path)} must be a real floating array, got "
-                f"{type(leaf).__name__ if dtype is None else dtype}; keep what is not trained "
-                "out of params, for instance with equinox.partition"
-            )
-        return jnp.asarray(leaf)
-
-    if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array, got none")
-    return jax.tree_util.tree_map_with_path(check, params)
-
-
-def second_inputs(
-    x1: Num[ArrayLike, "n1 *d"], x2: Num[ArrayLike, "n2 *d"] | None
-) -> Num[Array, "n2 *d"] | None:
-    """`x2` as an array whose examples have the shape of those of `x1`, or None."""
-    if x2 is None:
-        return None
-    return require_shape("x2", jnp.asarray(x2), (None, *jnp.shape(x1)[1:]))
-
-
-def count_outputs(f: Model, params: PyTree, x: Num[Array, "*n"]) -> int:
-    """The number of outputs of f, which must give (n,) or (n, k) for n inputs."""
-    if x.ndim == 0 or x.shape[0] == 0:
-        raise ValueError(f"x must hold at least one example along its first axis, got {x.shape}")
-    # Abstract evaluation: shapes and dtypes without the work of a forward pass.
-    y = jax.eval_shape(f, params, x)
-    shape = getattr(y, "shape", None)
-    if shape is None or len(shape) not in (1, 2) or shape[0] != x.shape[0]:
-        raise ValueError(
-            f"f must map inputs {x.shape} to outputs ({x.shape[0]},) or ({x.shape[0]}, k), "
-            f"got {type(y).__name__ if shape is None else shape}"
-        )
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        raise TypeError(f"f must give real floating outputs, got dtype {y.dtype}")
-    return prod(shape[1:])
-
-
-@partial(jax.jit, static_argnums=0)
-def jacobian_by_leaf(
-    f: Model, params: PyTree, x: Num[Array, "n *d"]
-) -> list[Float[Array, "n k size"]]:
+def jacobian_of(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> list[Float[Array, "n k size"]]:
     """A list with the Jacobian of each leaf as (n, k, size of the leaf)."""
 
     # One example at a time, under vmap: the gradients of one row's outputs are all there are,

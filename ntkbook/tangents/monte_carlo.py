@@ -11,10 +11,12 @@ import jax.numpy as jnp
 
 from ntkbook._base.arguments import as_floating, require_count, require_finite
 from ntkbook._base.arrays import gram
-from ntkbook._base.types import ArrayLike, Num, PRNGKeyArray
+from ntkbook._base.compiled import compiled
+from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
+from ntkbook.tangents.probes import checked_arguments
 
 
 @jax.tree_util.register_dataclass
@@ -54,7 +56,7 @@ def monte_carlo_kernel(
     **Returns**: `KernelEstimate`, of kernels (n1, n2).
 
     **Raises**: TypeError for another `net`; ValueError for fewer samples, for inputs or kernels
-    that are not finite, and for outputs of another shape.
+    that are not finite, for outputs of another shape, and for rows that change with the others.
 
     **Source**: Jacot et al. 2018, proposition 1 and theorem 1, the limits that are estimated.
 
@@ -69,8 +71,8 @@ def monte_carlo_kernel(
     """
     x1 = require_finite("x1", as_floating("x1", x1))
     x2 = None if x2 is None else require_finite("x2", as_floating("x2", x2))
-    own = isinstance(net, Layer)
-    if not own and not (isinstance(net, tuple) and len(net) == 2 and all(map(callable, net))):
+    pair = isinstance(net, tuple) and len(net) == 2 and all(map(callable, net))
+    if not pair and not isinstance(net, Layer):
         raise TypeError(
             f"net must be a network of this package or functions (init, apply), got {net!r}"
         )
@@ -78,14 +80,28 @@ def monte_carlo_kernel(
         require_count("samples", samples, 2),
         require_count("batch_size", batch_size),
     )
-    init, apply = (net.init, net.apply) if isinstance(net, Layer) else net
-    dtype = (x1.dtype,) if own else ()
-    mean, error = _estimate(init, apply, dtype, samples, min(batch_size, samples), key, x1, x2)
+    static = samples, min(batch_size, samples)
+    if isinstance(net, Layer):
+        mean, error = _estimate_network(net, *static, key, x1, x2)
+    else:
+        _probe(*net, key, x1)
+        estimate = compiled(_estimate, net, (), *static)
+        mean, error = estimate(key, x1, x2)
     require_finite("the kernels", jnp.stack([mean.nngp, mean.ntk]))
     return KernelEstimate(mean, error, samples)
 
 
-@partial(jax.jit, static_argnums=range(5))
+def _probe(init: Callable, apply: Callable, key: PRNGKeyArray, x: Array) -> None:
+    """Raise unless apply is a function of parameters that init draws, row by row."""
+    checked_arguments(apply, init(key, x.shape[1:]), x)
+
+
+# Equal networks share a program; functions of the user's are not kept.
+@partial(jax.jit, static_argnums=range(3))
+def _estimate_network(net: Layer, samples, batch_size, key, x1, x2):
+    return _estimate(net.init, net.apply, (x1.dtype,), samples, batch_size, key, x1, x2)
+
+
 def _estimate(init, apply, dtype, samples, batch_size, key, x1, x2):
     def draw(key):
         params = init(key, x1.shape[1:], *dtype)

@@ -6,7 +6,7 @@ import jax
 
 from ntkbook._base.arguments import require_shape
 from ntkbook._base.types import Array, PyTree
-from ntkbook.tangents.features import Model, checked_parameters
+from ntkbook.tangents.model import Model, checked_parameters, require_model
 
 
 def linearize(f: Model, params: PyTree) -> Model:
@@ -21,8 +21,8 @@ def linearize(f: Model, params: PyTree) -> Model:
     **Returns**: the model, a function of parameters like `params` and of inputs (n, …), with
     outputs of the shape of f's.
 
-    **Raises**: TypeError for parameters that are not real floating arrays; the model, ValueError
-    for parameters of another structure or shape.
+    **Raises**: TypeError for an f that is no function of (params, x), and for parameters that are
+    not real floating arrays; the model, ValueError for parameters of another structure or shape.
 
     **Source**: Lee et al. 2019, section 2.
 
@@ -51,6 +51,7 @@ def taylor(f: Model, params: PyTree, order: int = 2) -> Model:
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")
+    require_model(f)
     params = checked_parameters(params)
 
     def model(new_params: PyTree, x: Array) -> Array:

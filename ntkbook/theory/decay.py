@@ -14,16 +14,21 @@ from ntkbook._base.arguments import (
 )
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
+from ntkbook.networks.signal import Kernel
 from ntkbook.training.modes import spectrum
+from ntkbook.training.problem import stacked, trained_kernel
 
 
-def condition_number(kernel: Num[ArrayLike, "N N"]) -> Float[Array, ""]:
+def condition_number(
+    kernel: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
+) -> Float[Array, ""]:
     """Condition number λmax/λmin of a kernel.
 
-    **Arguments**: `kernel` (N, N), symmetric and positive semi-definite, not zero.
+    **Arguments**: `kernel`, symmetric and positive semi-definite, not zero: an array (N, N), of
+    all outputs (N, N, k, k), or a `Kernel`, of which the NTK counts.
 
-    **Returns**: a scalar, infinite for a singular kernel: an eigenvalue up to N·eps·λmax counts
-    as zero.
+    **Returns**: a scalar, infinite for a singular kernel: an eigenvalue that is only rounding,
+    in float64 one up to N·eps·λmax, counts as zero.
 
     **Raises**: ValueError for a kernel that is not symmetric and PSD, or that is zero.
 
@@ -33,19 +38,21 @@ def condition_number(kernel: Num[ArrayLike, "N N"]) -> Float[Array, ""]:
     >>> float(condition_number(jnp.ones((2, 2))))
     inf
     """
-    values = spectrum("kernel", kernel)
+    values = _spectrum(kernel)
     if not is_traced(values) and not values[-1] > 0:
         raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")
     return values[-1] / values[0]
 
 
-def effective_dimension(kernel: Num[ArrayLike, "N N"], ridge: Scalar) -> Float[Array, ""]:
+def effective_dimension(
+    kernel: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel, ridge: Scalar
+) -> Float[Array, ""]:
     """Effective dimension tr Θ(Θ + δI)⁻¹ = Σ λ/(λ + δ): how many modes a ridge leaves to learn.
 
-    **Arguments**: `kernel` (N, N), symmetric and positive semi-definite; `ridge` δ ≥ 0.
+    **Arguments**: `kernel` as for `condition_number`; `ridge` δ ≥ 0.
 
-    **Returns**: a scalar, which falls from the rank of Θ at δ = 0 (an eigenvalue up to N·eps·λmax
-    counts as zero) to 0.
+    **Returns**: a scalar, which falls from the rank of Θ at δ = 0 (an eigenvalue that is only
+    rounding counts as zero) to 0.
 
     **Raises**: ValueError for a kernel that is not symmetric and PSD, or a negative ridge.
 
@@ -55,10 +62,14 @@ def effective_dimension(kernel: Num[ArrayLike, "N N"], ridge: Scalar) -> Float[A
     1.25
     """
     require_nonnegative("ridge", ridge)
-    values = spectrum("kernel", kernel)
+    values = _spectrum(kernel)
     learnt = values > 0
     # The divisor 1 keeps 0/0 out of the branch not taken, where it would spoil derivatives.
     return jnp.sum(jnp.where(learnt, values / jnp.where(learnt, values + ridge, 1), 0))
+
+
+def _spectrum(kernel: ArrayLike | Kernel) -> Array:
+    return spectrum("kernel", stacked("kernel", trained_kernel(kernel, "all"))[0])
 
 
 def fit_decay(k: Num[ArrayLike, "m"], values: Num[ArrayLike, "m"]) -> Float[Array, ""]:

@@ -3,18 +3,81 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import as_floating, is_traced, require_psd, require_symmetric
+from ntkbook._base.arguments import as_floating, is_traced
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
-from ntkbook.training.dynamics import KernelDynamics, dynamics_of
-from ntkbook.training.problem import require_momentum
+from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
+from ntkbook.training.modes import spectrum
+from ntkbook.training.problem import require_momentum, stacked, trained_kernel
+from ntkbook.training.spectral import SpectralFunction
+
+
+@dataclass(frozen=True)
+class _Power(SpectralFunction):
+    """One part of the state (decay, velocity, gain) of a mode after a number of steps.
+
+    With p = decay and a = gain, one step of heavy ball on a mode is
+    w ← βw + ηp,  p ← p − λw,  a ← a + w,  starting from p = 1 and w = a = 0:
+    a 3×3 matrix for each mode, to be raised to a power of no more than `digits` binary digits.
+    """
+
+    part: int
+    digits: int
+
+    # Squaring it again and again, and applying the squares that the binary digits of `steps`
+    # name: log(steps) products, and no case for a null mode, for complex eigenvalues
+    # (oscillation) or for equal ones (critical damping), where a diagonal form would fail.
+    def value(self, values, args):
+        steps, rate, momentum = args
+        step = _step(values, rate, momentum)
+        start = jnp.zeros((*steps.shape, *values.shape, 3), values.dtype).at[..., 0].set(1)
+
+        def square(digit, carried):
+            power, state = carried
+            applied = matmul(power, state[..., None])[..., 0]
+            named = ((steps >> digit) & 1)[..., None, None] == 1
+            return matmul(power, power), jnp.where(named, applied, state)
+
+        return jax.lax.fori_loop(0, self.digits, square, (step, start))[1][..., self.part]
+
+    def divided(self, values, args):
+        # The same with divided differences beside, Δ(AB)_ij = A_i ΔB_ij + ΔA_ij B_j, from those of
+        # one step, which is linear in λ.  No eigenvalues are subtracted.
+        steps, rate, momentum = args
+        step = _step(values, rate, momentum)
+        slope = jnp.zeros((3, 3), values.dtype).at[0, 0].set(-rate).at[0, 1].set(-momentum)
+        start = jnp.zeros((len(values), 3, 1), values.dtype).at[:, 0].set(1)
+        pairs = (len(values), len(values))
+
+        def square(digit, carried):
+            power, change, state, moved = carried
+            left = power[:, None]
+            applied = matmul(power, state), matmul(left, moved) + matmul(change, state)
+            named = (steps >> digit) & 1 == 1
+            state, moved = (jnp.where(named, *v) for v in zip(applied, (state, moved), strict=True))
+            return matmul(power, power), matmul(left, change) + matmul(change, power), state, moved
+
+        changes = jnp.broadcast_to(slope, (*pairs, 3, 3)), jnp.zeros((*pairs, 3, 1), values.dtype)
+        carried = step, changes[0], start, changes[1]
+        return jax.lax.fori_loop(0, self.digits, square, carried)[3][..., self.part, 0]
+
+
+def _step(values, rate, momentum):
+    """The matrix of one step for each eigenvalue, (…, 3, 3)."""
+    one = jnp.ones_like(values)
+    eta, beta, zero = rate * one, momentum * one, 0 * one
+    rows = [
+        [1 - eta * values, -values * beta, zero],
+        [eta, beta, zero],
+        [eta, beta, one],
+    ]
+    return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 @jax.tree_util.register_dataclass
@@ -24,48 +87,15 @@ class GradientDescent(KernelDynamics):
 
     momentum: Float[Array, ""] = field(kw_only=True)
 
-    def _times(self, t: ArrayLike) -> Array:
+    def _evolution(self, t: ArrayLike) -> Evolution:
+        as_floating("t", t)  # a clear message for what is no array
         steps = jnp.asarray(t)
         if not jnp.issubdtype(steps.dtype, jnp.integer):
             raise TypeError(f"t must count whole steps, got dtype {steps.dtype}")
         if not is_traced(steps) and not np.all(np.asarray(steps) >= 0):
             raise ValueError(f"t must count steps, zero or more, got {np.min(steps)}")
-        return steps
-
-    def _decay(self, t: Array) -> Array:
-        return self._evolved(t, _binary_digits(t))[..., 0]
-
-    def _gain(self, t: Array) -> Array:
-        return self._evolved(t, _binary_digits(t))[..., 2]
-
-    @partial(jax.jit, static_argnums=2)
-    def _evolved(self, steps: Array, digits: int) -> Array:
-        """State (decay, velocity, gain) of every mode after `steps`: (…, N, 3).
-
-        With p = decay and a = gain, one step of heavy ball on a mode is
-        w ← βw + ηp,  p ← p − λw,  a ← a + w,  starting from p = 1 and w = a = 0:
-        a 3×3 matrix for each mode, to be raised to the power `steps`.
-        """
-        # Squaring it again and again, and applying the squares that the binary digits of `steps`
-        # name: log(steps) products, and no case for a null mode, for complex eigenvalues
-        # (oscillation) or for equal ones (critical damping), where a diagonal form would fail.
-        lam, one = self.modes.values, jnp.ones_like(self.modes.values)
-        eta, beta, zero = self.learning_rate * one, self.momentum * one, 0 * one
-        rows = [
-            [1 - eta * lam, -lam * beta, zero],
-            [eta, beta, zero],
-            [eta, beta, one],
-        ]
-        step = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-        start = jnp.zeros((*steps.shape, *lam.shape, 3), lam.dtype).at[..., 0].set(1)
-
-        def square(digit, carried):
-            power, state = carried
-            applied = matmul(power, state[..., None])[..., 0]
-            named = ((steps >> digit) & 1)[..., None, None] == 1
-            return matmul(power, power), jnp.where(named, applied, state)
-
-        return jax.lax.fori_loop(0, digits, square, (step, start))[1]
+        decay, gain = (_Power(part, _binary_digits(steps)) for part in (0, 2))
+        return Evolution(decay, gain, (steps, self.learning_rate, self.momentum))
 
 
 def _binary_digits(steps: Array) -> int:
@@ -76,7 +106,7 @@ def _binary_digits(steps: Array) -> int:
 
 
 def gradient_descent(
-    k_train: Num[ArrayLike, "N N"] | Kernel,
+    k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     y_train: Num[ArrayLike, "N *k"],
     learning_rate: Scalar,
     momentum: Scalar = 0.0,
@@ -110,12 +140,15 @@ def gradient_descent(
     [ 1. -1.]
     """
     problem = dynamics_of(k_train, y_train, learning_rate, f0, trained)
-    momentum = jnp.asarray(require_momentum(momentum), problem[1].dtype)
+    momentum = jnp.asarray(require_momentum(momentum), problem.y.dtype)
     return GradientDescent(*problem, momentum=momentum)
 
 
 def max_learning_rate(
-    kernel: Num[ArrayLike, "N N"], momentum: Scalar = 0.0, nesterov: bool = False
+    kernel: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
+    momentum: Scalar = 0.0,
+    nesterov: bool = False,
+    trained: str = "all",
 ) -> Float[Array, ""]:
     """Learning rate below which gradient descent on ½ Σ (f − y)² converges with this kernel.
 
@@ -123,8 +156,9 @@ def max_learning_rate(
     for Nesterov's momentum.  The bound is that of the linear model: a network of finite width
     may survive a larger rate by moving to where its kernel is smaller.
 
-    **Arguments**: `kernel` (N, N) symmetric and positive semi-definite, not zero; `momentum`
-    0 ≤ β < 1; `nesterov`, whether it is Nesterov's.
+    **Arguments**: `kernel`, symmetric and positive semi-definite, not zero: (N, N), or
+    (N, N, k, k) between k outputs, or a `Kernel` of which `trained` chooses, as for
+    `gradient_flow`; `momentum` 0 ≤ β < 1; `nesterov`, whether it is Nesterov's.
 
     **Returns**: a scalar of the kernel's dtype.
 
@@ -135,9 +169,9 @@ def max_learning_rate(
     >>> round(float(max_learning_rate(kernel)), 4), round(float(max_learning_rate(kernel, 0.5)), 4)
     (0.6667, 1.0)
     """
-    kernel = require_symmetric("kernel", as_floating("kernel", kernel))
+    matrix, _ = stacked("kernel", trained_kernel(kernel, trained))
     beta = require_momentum(momentum)
-    values = require_psd("kernel", jnp.linalg.eigvalsh(kernel))
+    values = spectrum("kernel", matrix)
     if not is_traced(values) and not np.max(values, initial=0) > 0:
         raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")
     return jnp.divide(2 * (1 + beta), jnp.max(values) * (1 + 2 * beta if nesterov else 1))

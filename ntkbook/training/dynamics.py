@@ -15,16 +15,19 @@ and in the eigenbasis Θ = U diag(λ) Uᵀ with the residual r = f − y at the 
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arguments import (
     as_floating,
+    is_traced,
     require_positive,
-    require_psd,
     require_shape,
     require_symmetric,
 )
@@ -36,23 +39,39 @@ from ntkbook.training.ensembles import (
     covariance_on_training_points,
     kernels_at_test_points,
 )
-from ntkbook.training.modes import Modes, clear_null_modes, modes
-from ntkbook.training.problem import at_test_points, trained_kernel, training_set
+from ntkbook.training.modes import Modes, psd_modes
+from ntkbook.training.problem import at_test_points, trained_kernel, training_set, unstacked
+from ntkbook.training.spectral import SpectralFunction, filtered, half_square
+
+
+class Evolution(NamedTuple):
+    """What becomes of each mode until some times, as functions of its eigenvalue.
+
+    **Fields**: `decay`, what is left of the residual; `gain`, (1 − decay)/λ, also where λ is zero;
+    `args`, the arguments of both, the times (*t) being the first.
+    """
+
+    decay: SpectralFunction
+    gain: SpectralFunction
+    args: tuple[Array, ...]
 
 
 @dataclass(frozen=True)
 class KernelDynamics(ABC):
-    """What continuous and discrete time share: everything but times, decay and gain.
+    """What continuous and discrete time share: everything but the functions of time.
 
     `f0` None means a model that is zero at the start, on training and test points alike; `nngp`
-    is None when only the tangent kernel was given.
+    is None when only the tangent kernel was given; `outputs` is k where the kernel came as
+    (N, N, k, k), and N here is N k then: all outputs of all examples are one list.
     """
 
+    kernel: Float[Array, "N N"]
     modes: Modes
     y: Float[Array, "N *k"]
     f0: Float[Array, "N *k"] | None
     learning_rate: Float[Array, ""]
     nngp: Float[Array, "N N"] | None = None
+    outputs: int | None = field(default=None, metadata={"static": True})
     trained: str = field(default="all", metadata={"static": True})
 
     def residual(self, t: Num[ArrayLike, "*t"]) -> Float[Array, "*t N"] | Float[Array, "*t N k"]:
@@ -71,7 +90,7 @@ class KernelDynamics(ABC):
         -2.0612e-09
         """
         # The decay acts on the residual at the start: a difference of predictions would cancel.
-        return self._filtered(self._decay(self._times(t)), self._start())
+        return unstacked(self._residual(self._evolution(t)), self.outputs)
 
     def train(self, t: Num[ArrayLike, "*t"]) -> Float[Array, "*t N"] | Float[Array, "*t N k"]:
         """Predictions on the training points.
@@ -83,7 +102,7 @@ class KernelDynamics(ABC):
         >>> gradient_descent(jnp.eye(1), jnp.ones(1), 0.5).train(jnp.array([0, 1, 2])).tolist()
         [[0.0], [0.5], [0.75]]
         """
-        return self.y + self.residual(t)
+        return unstacked(self.y + self._residual(self._evolution(t)), self.outputs)
 
     def coefficients(
         self, t: Num[ArrayLike, "*t"]
@@ -97,19 +116,20 @@ class KernelDynamics(ABC):
         >>> gradient_flow(2 * jnp.eye(1), jnp.ones(1)).coefficients(jnp.inf).tolist()
         [0.5]
         """
-        return self._filtered(self._gain(self._times(t)), -self._start())
+        return unstacked(self._coefficients(self._evolution(t)), self.outputs)
 
     def test(
         self,
         t: Num[ArrayLike, "*t"],
-        k_test_train: Num[ArrayLike, "M N"] | Kernel,
+        k_test_train: Num[ArrayLike, "M N"] | Num[ArrayLike, "M N k k"] | Kernel,
         f0_test: Num[ArrayLike, "M *k"] | None = None,
     ) -> Float[Array, "*t M"] | Float[Array, "*t M k"]:
         """Predictions at test points.
 
         **Arguments**: `t` as in `residual`; `k_test_train` (M, N), the kernel between test and
-        training points, an array or a `Kernel`; `f0_test` (M,) or (M, k), the model at the start,
-        needed exactly when `f0` was given for the training points.
+        training points, an array or a `Kernel`, (M, N, k, k) where that of the training points
+        was (N, N, k, k); `f0_test` (M,) or (M, k), the model at the start, needed exactly when
+        `f0` was given for the training points.
 
         **Returns**: the shape of `t`, then (M,) or (M, k).
 
@@ -123,13 +143,15 @@ class KernelDynamics(ABC):
         [0.25]
         """
         tangent = trained_kernel(k_test_train, self.trained)
-        k_test_train, f0_test = at_test_points(self.y, self.f0, tangent, f0_test)
-        coefficients = self.coefficients(t)
+        k_test_train, f0_test = at_test_points(
+            self.y, self.f0, tangent, f0_test, outputs=self.outputs
+        )
+        coefficients = self._coefficients(self._evolution(t))
         if self.y.ndim == 1:
             moved = matmul(coefficients, k_test_train.T)
         else:
             moved = matmul(k_test_train, coefficients)
-        return moved if f0_test is None else f0_test + moved
+        return unstacked(moved if f0_test is None else f0_test + moved, self.outputs)
 
     def ensemble(
         self,
@@ -164,15 +186,17 @@ class KernelDynamics(ABC):
         if self.nngp is None or self.f0 is not None:
             what = "without an nngp kernel" if self.nngp is None else "with f0, one network's start"
             raise ValueError(f"ensemble needs k_train as a Kernel and no f0, got dynamics {what}")
-        times = self._times(t)
+        decay, gain, args = self._evolution(t)
+        vectors = jax.lax.stop_gradient(self.modes.vectors)
         if k_test_train is None and k_test is None:
-            decay = self._decay(times)
-            return self.train(t), covariance_on_training_points(self.modes, decay, self.nngp)
+            left = filtered(decay, self.kernel, self.modes, args, vectors)
+            return self.train(t), covariance_on_training_points(vectors, left, self.nngp)
         cross, own = kernels_at_test_points(k_test_train, k_test, self.y.dtype)
         assert k_test_train is not None  # or the line above has raised
         mean = self.test(t, k_test_train)
         tangent = jnp.asarray(trained_kernel(k_test_train, self.trained), self.y.dtype)
-        return mean, covariance(self.modes, self._gain(times), self.nngp, tangent, cross, own)
+        moved = filtered(gain, self.kernel, self.modes, args, matmul(tangent, vectors))
+        return mean, covariance(vectors, moved, self.nngp, cross, own)
 
     def loss(self, t: Num[ArrayLike, "*t"]) -> Float[Array, "*t"]:
         """Loss ½ Σ (f − y)² on the training points, summed over outputs.
@@ -187,50 +211,92 @@ class KernelDynamics(ABC):
         [0.5, 0.125]
         """
         # Mode by mode: the eigenvectors are orthonormal, so no residual need be put together.
-        start = self.modes.project(self._start()).reshape(self.y.shape[0], -1)
-        return 0.5 * matmul(self._decay(self._times(t)) ** 2, jnp.sum(start**2, axis=1))
+        decay, _, args = self._evolution(t)
+        start = _project(self.modes, self._start()).reshape(self.y.shape[0], -1)
+        return half_square(decay, self.kernel, self.modes, args, start.T)
 
     @abstractmethod
-    def _times(self, t: ArrayLike) -> Array:
-        """`t`, checked, as an array."""
-
-    @abstractmethod
-    def _decay(self, t: Array) -> Array:
-        """What is left of the residual in each mode, (…, N)."""
-
-    @abstractmethod
-    def _gain(self, t: Array) -> Array:
-        """(1 − decay)/λ of each mode, (…, N), also where λ is zero."""
+    def _evolution(self, t: ArrayLike) -> Evolution:
+        """What becomes of the modes until `t`, which is checked."""
 
     def _start(self) -> Array:
         return -self.y if self.f0 is None else self.f0 - self.y
 
-    @jax.jit
-    def _filtered(self, factors: Array, v: Array) -> Array:
-        """U diag(factors) Uᵀ v for `factors` (…, N) and `v` (N,) or (N, k)."""
-        start = self.modes.project(v)
-        if v.ndim == 1:
-            return matmul(factors * start, self.modes.vectors.T)
-        return matmul(self.modes.vectors, factors[..., None] * start)
+    def _residual(self, evolution: Evolution) -> Array:
+        return _applied(evolution.decay, self.kernel, self.modes, evolution.args, self._start())
+
+    def _coefficients(self, evolution: Evolution) -> Array:
+        return _applied(evolution.gain, self.kernel, self.modes, evolution.args, -self._start())
+
+
+@partial(jax.jit, static_argnums=0)
+def _applied(function, kernel, modes, args, v):
+    """f(K) v on the points themselves, (…, N) or (…, N, k), for `v` (N,) or (N, k)."""
+    vectors = jax.lax.stop_gradient(modes.vectors)
+    # The barriers keep transposition out of the products, which would be rounded another way.
+    start = jax.lax.optimization_barrier(_project(modes, v)).T
+    moved = filtered(function, kernel, modes, args, start)
+    if v.ndim == 1:
+        return matmul(moved, vectors.T)
+    return matmul(vectors, jax.lax.optimization_barrier(jnp.swapaxes(moved, -2, -1)))
+
+
+def _project(modes, v):
+    """Coordinates of `v` in the modes, which stand still in all derivatives (see `spectral`)."""
+    return matmul(jax.lax.stop_gradient(modes.vectors).T, v)
+
+
+class _Start(NamedTuple):
+    """The fields of `KernelDynamics`, checked."""
+
+    kernel: Array
+    modes: Modes
+    y: Array
+    f0: Array | None
+    learning_rate: Array
+    nngp: Array | None
+    outputs: int | None
+    trained: str
 
 
 def dynamics_of(
-    k_train: Num[ArrayLike, "N N"] | Kernel,
+    k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     y_train: Num[ArrayLike, "N *k"],
     learning_rate: Scalar,
     f0: Num[ArrayLike, "N *k"] | None,
     trained: str,
-) -> tuple[Modes, Array, Array | None, Array, Array | None, str]:
+) -> _Start:
     """Checked fields of `KernelDynamics`."""
     require_positive("learning_rate", learning_rate)
-    kernel, y, f0 = training_set(trained_kernel(k_train, trained), y_train, f0)
-    found = modes(kernel)
-    values = clear_null_modes(require_psd("k_train", found.values))
+    tangent = trained_kernel(k_train, trained)
+    kernel, y, f0, outputs = training_set(tangent, y_train, f0)
+    entries = as_floating("k_train", tangent).dtype
+    found = psd_modes("k_train", kernel, entries)
     nngp = None
     if isinstance(k_train, Kernel):
         nngp = require_shape("k_train.nngp", k_train.nngp, kernel.shape)
         nngp = require_symmetric("k_train.nngp", as_floating("k_train.nngp", nngp)).astype(y.dtype)
     elif trained != "all":
         raise ValueError(f"trained={trained!r} needs k_train as a Kernel, got an array")
-    start = Modes(values, found.vectors), y, f0, jnp.asarray(learning_rate, y.dtype)
-    return *start, nngp, trained
+    if entries != jnp.float64:
+        _warn_of_lost_modes(found, y if f0 is None else y - f0, entries)
+    rate = jnp.asarray(learning_rate, y.dtype)
+    return _Start(kernel, found, y, f0, rate, nngp, outputs, trained)
+
+
+def _warn_of_lost_modes(found, start, dtype):
+    """Warn when modes that rounding made null hold a good part of what is to be learnt."""
+    if is_traced(found.values, start):
+        return
+    null = found.values == 0
+    shares = jnp.sum(found.project(start).reshape(len(null), -1) ** 2, axis=1)
+    lost = float(jnp.sum(shares, where=null) / jnp.maximum(jnp.sum(shares), jnp.finfo(dtype).tiny))
+    if lost > 0.01:
+        warnings.warn(
+            f"{int(null.sum())} of the {len(null)} eigenvalues of k_train cannot be told from zero "
+            f"in {dtype}, and their modes hold {100 * lost:.2g} % of the squared residual at the "
+            "start, which is never learnt here; if the kernel is not singular by itself, compute "
+            "it in float64: ntk.setup()",
+            UserWarning,
+            stacklevel=4,  # the caller of gradient_flow or gradient_descent
+        )

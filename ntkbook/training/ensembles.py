@@ -18,7 +18,6 @@ from ntkbook._base.arguments import as_floating, require_finite, require_shape
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, DTypeLike, Float
 from ntkbook.networks.signal import Kernel
-from ntkbook.training.modes import Modes
 
 
 def kernels_at_test_points(
@@ -43,11 +42,13 @@ def _nngp(name: str, kernel: Kernel | None) -> Array:
 
 @jax.jit
 def covariance_on_training_points(
-    modes: Modes, decay: Float[Array, "*t N"], nngp: Float[Array, "N N"]
+    vectors: Float[Array, "N N"], left: Float[Array, "*t N N"], nngp: Float[Array, "N N"]
 ) -> Float[Array, "*t N N"]:
-    """(I − A) K (I − A) on the training points, where I − A = U diag(decay) Uᵀ: (…, N, N)."""
-    left = modes.vectors * decay[..., None, :]
-    inside = matmul(modes.vectors.T, matmul(nngp, modes.vectors))
+    """(I − A) K (I − A) on the training points, (…, N, N).
+
+    `vectors` U are those of Θ, and `left` = (I − A) U = U diag(decay).
+    """
+    inside = matmul(vectors.T, matmul(nngp, vectors))
     product = matmul(matmul(left, inside), jnp.swapaxes(left, -1, -2))
     # Rounding is not symmetric; its mean with the transpose is, to the last bit.
     return (product + jnp.swapaxes(product, -1, -2)) / 2
@@ -55,23 +56,21 @@ def covariance_on_training_points(
 
 @jax.jit
 def covariance(
-    modes: Modes,
-    gain: Float[Array, "*t N"],
+    vectors: Float[Array, "N N"],
+    moved: Float[Array, "*t M N"],
     nngp: Float[Array, "N N"],
-    tangent: Float[Array, "M N"],
     cross: Float[Array, "M N"],
     own: Float[Array, "M M"] | Float[Array, "M"],
 ) -> Float[Array, "*t M M"] | Float[Array, "*t M"]:
-    """K_** + A K Aᵀ − A K_X* − K_*X Aᵀ for A = Θ_*X U diag(gain) Uᵀ: (…, M, M).
+    """K_** + A K Aᵀ − A K_X* − K_*X Aᵀ, (…, M, M).
 
-    `gain` (…, N); K is `nngp` (N, N), K_*X `cross` and Θ_*X `tangent` (M, N); K_** is `own`,
-    (M, M), or (M,) for the diagonal alone, (…, M).
+    `vectors` U are those of Θ, and `moved` = A U = Θ_*X U diag(gain); K is `nngp` (N, N), K_*X
+    `cross` (M, N); K_** is `own`, (M, M), or (M,) for the diagonal alone, (…, M).
     """
     # Half of A K Aᵀ goes to each of the other two products: with B = K_*X − ½ A K they are A Bᵀ
     # and its transpose, so that the result is symmetric to the last bit.
-    moved = matmul(tangent, modes.vectors) * gain[..., None, :]
-    inside = matmul(modes.vectors.T, matmul(nngp, modes.vectors))
-    rest = matmul(cross, modes.vectors) - matmul(moved, inside) / 2
+    inside = matmul(vectors.T, matmul(nngp, vectors))
+    rest = matmul(cross, vectors) - matmul(moved, inside) / 2
     if own.ndim == 1:
         return jnp.maximum(own - 2 * jnp.sum(moved * rest, axis=-1), 0)
     change = matmul(moved, jnp.swapaxes(rest, -1, -2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -9,9 +10,87 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import as_floating, is_traced
-from ntkbook._base.types import Array, ArrayLike, Num, Scalar
+from ntkbook._base.types import ArrayLike, Num, Scalar
 from ntkbook.networks.signal import Kernel
-from ntkbook.training.dynamics import KernelDynamics, dynamics_of
+from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
+from ntkbook.training.spectral import SpectralFunction
+
+
+@dataclass(frozen=True)
+class _Decay(SpectralFunction):
+    """e^{−ηλt}, and at t = ∞ its limit."""
+
+    def value(self, values, args):
+        null, arrived, exponent, _ = _ingredients(values, *args)
+        return jnp.where(arrived, jnp.where(null, 1, 0), jnp.exp(-exponent))
+
+    def divided(self, values, args):
+        # Between null modes and others (0 − 1)/(λ − 0) at t = ∞; among null modes there is no
+        # limit, and none is needed by a kernel whose null space only turns.
+        _, arrived, _, linear = _ingredients(values, *args)
+        low, high, gap, inverse = _pairs(values)
+        ends = jnp.where((low == 0) & (high > 0), -inverse, 0)
+        return jnp.where(arrived, ends, -linear * jnp.exp(-low * linear) * _mean(gap * linear))
+
+
+@dataclass(frozen=True)
+class _Gain(SpectralFunction):
+    """φ(λ, t) = (1 − e^{−ηλt})/λ, ηt for a null mode, and at t = ∞ the pseudo-inverse."""
+
+    def value(self, values, args):
+        # The inner `where` gives a null mode the harmless divisor 1: NaN in a branch not taken
+        # would still spoil the derivatives.
+        # A null mode never arrives, but Θ(x, X) is blind to it, so at t = ∞ the pseudo-inverse
+        # leaves it out.  expm1, because 1 − e^{−ηλt} would cancel all digits of a slow mode.
+        null, arrived, exponent, linear = _ingredients(values, *args)
+        inverse = jnp.where(null, 0, 1 / jnp.where(null, 1, values))
+        grown = jnp.where(null, linear, -jnp.expm1(-exponent) * inverse)
+        return jnp.where(arrived, inverse, grown)
+
+    def divided(self, values, args):
+        # φ = ηt m(ηλt) with m(a) = (1 − e^{−a})/a.  With a ≤ b the larger one as divisor,
+        # (m(b) − m(a))/(b − a) = (e^{−a} m(b − a) − m(a))/b, which cancels for small b alone.
+        _, arrived, _, linear = _ingredients(values, *args)
+        low, high, gap, inverse = _pairs(values)
+        a, b = low * linear, high * linear
+        small = b < 0.1
+        near = _series(jnp.where(small, a, 0), jnp.where(small, b, 0)) * linear
+        far = (jnp.exp(-a) * _mean(gap * linear) - _mean(a)) * inverse
+        other = jnp.where(low == 0, 1, low)
+        ends = jnp.where(low == 0, inverse, -1 / other) * inverse
+        return jnp.where(arrived, ends, jnp.where(small, near, far) * linear)
+
+
+def _ingredients(values, t, rate):
+    """Which modes are null (N,), which times infinite (…, 1), and ηλt (…, N), ηt (…, 1).
+
+    Infinite times are zero in the last two, so that no ∞ · 0 reaches a value or a derivative.
+    """
+    t = t[..., None]
+    arrived = jnp.isinf(t)
+    linear = rate * jnp.where(arrived, 0, t)
+    return values == 0, arrived, values * linear, linear
+
+
+def _pairs(values):
+    """Of all pairs, (N, N): the smaller, the larger, their difference, and 1/larger or zero."""
+    low, high = (choose(values[:, None], values) for choose in (jnp.minimum, jnp.maximum))
+    return low, high, high - low, jnp.where(high > 0, 1 / jnp.where(high > 0, high, 1), 0)
+
+
+def _mean(a):
+    """m(a) = (1 − e^{−a})/a, the mean of e^{−s} over 0 ≤ s ≤ a."""
+    return jnp.where(a == 0, 1, -jnp.expm1(-a) / jnp.where(a == 0, 1, a))
+
+
+def _series(a, b):
+    """(m(b) − m(a))/(b − a) = Σ (−1)^n h_{n−1}(a, b)/(n + 1)!, h all products of degree n − 1."""
+    products, power, total = jnp.ones_like(b), jnp.ones_like(a), jnp.full_like(b, -0.5)
+    for n in range(2, 10):  # for b ≤ 0.1 the rest is below 3e-16
+        power = power * a
+        products = b * products + power
+        total += (-1) ** n / math.factorial(n + 1) * products
+    return total
 
 
 @jax.tree_util.register_dataclass
@@ -19,42 +98,15 @@ from ntkbook.training.dynamics import KernelDynamics, dynamics_of
 class GradientFlow(KernelDynamics):
     """The solution made by `gradient_flow`; `t` is a time ≥ 0, infinity included, or an array."""
 
-    def _times(self, t: ArrayLike) -> Array:
+    def _evolution(self, t: ArrayLike) -> Evolution:
         t = as_floating("t", t).astype(self.y.dtype)
         if not is_traced(t) and not np.all(np.asarray(t) >= 0):
             raise ValueError(f"t must be a time, zero or greater, got {np.min(t)}")
-        return t
-
-    @jax.jit
-    def _decay(self, t: Array) -> Array:
-        null, arrived, exponent, _ = self._ingredients(t)
-        return jnp.where(arrived, jnp.where(null, 1, 0), jnp.exp(-exponent))
-
-    @jax.jit
-    def _gain(self, t: Array) -> Array:
-        # The inner `where` gives a null mode the harmless divisor 1: NaN in a branch not taken
-        # would still spoil the derivatives.
-        # φ(λ, t) = (1 − e^{−ηλt})/λ, which is ηt for a null mode.  A null mode never arrives, but
-        # Θ(x, X) is blind to it, so at t = ∞ the pseudo-inverse leaves it out.  expm1, because
-        # 1 − e^{−ηλt} would cancel all digits of a slow mode.
-        null, arrived, exponent, linear = self._ingredients(t)
-        inverse = jnp.where(null, 0, 1 / jnp.where(null, 1, self.modes.values))
-        grown = jnp.where(null, linear, -jnp.expm1(-exponent) * inverse)
-        return jnp.where(arrived, inverse, grown)
-
-    def _ingredients(self, t: Array) -> tuple[Array, Array, Array, Array]:
-        """Which modes are null (N,), which times infinite (…, 1), and ηλt (…, N), ηt (…, 1).
-
-        Infinite times are zero in the last two, so that no ∞ · 0 reaches a value or a derivative.
-        """
-        t = t[..., None]
-        arrived = jnp.isinf(t)
-        linear = self.learning_rate * jnp.where(arrived, 0, t)
-        return self.modes.values == 0, arrived, self.modes.values * linear, linear
+        return Evolution(_Decay(), _Gain(), (t, self.learning_rate))
 
 
 def gradient_flow(
-    k_train: Num[ArrayLike, "N N"] | Kernel,
+    k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     y_train: Num[ArrayLike, "N *k"],
     learning_rate: Scalar = 1.0,
     f0: Num[ArrayLike, "N *k"] | None = None,
@@ -69,18 +121,23 @@ def gradient_flow(
 
     Eigenvalues up to N·eps·λmax are rounding and count as exactly zero.  Their modes have finite
     coefficients ηt(y − f_0) at finite t, which no Θ(x, X) of the same model sees; beyond times
-    at which rounding in Θ(x, X), multiplied by ηt, is felt, ask for t = ∞.
+    at which rounding in Θ(x, X), multiplied by ηt, is felt, ask for t = ∞.  A float32 kernel is
+    decomposed in float64, unless it is traced, and only what its entries cannot tell from zero,
+    4√N·eps·max|Θ|, counts as zero; a UserWarning says so where the modes of that hold more than
+    1 % of ‖f_0 − y‖².
 
     **Arguments**: `k_train` (N, N), symmetric and positive semi-definite, or a `Kernel` of which
     `trained` chooses: "all" layers, ntk, or the "readout" alone, nngp; `y_train` (N,) or
-    (N, k), each of k outputs moving under the same kernel (a kernel (N, N, k, k) between outputs
-    is a matrix (Nk, Nk) here, with `y_train` (Nk,)); `learning_rate` η > 0; `f0`, shape of
-    `y_train`, the model at the start, zero if not given.  Results have the arguments' dtype.
+    (N, k), each of k outputs moving under the same kernel; or `k_train` (N, N, k, k) between all
+    outputs, such as that of `empirical_ntk`, with `y_train` (N, k), and then kernels at test
+    points are (M, N, k, k); `learning_rate` η > 0; `f0`, shape of `y_train`, the model at the
+    start, zero if not given.  Results have the arguments' dtype.
 
     **Returns**: `GradientFlow` with `train(t)`, `test(t, k_test_train, f0_test)`,
     `coefficients(t)`, `residual(t)`, `loss(t)` and, of a `Kernel`, `ensemble(t)`.  A pytree, it
-    may cross `jit`; its derivatives in t, y, f0 and η always exist, in the kernel when no
-    eigenvalue is repeated.
+    may cross `jit`.  Its derivatives in t, y, f0, η and the kernel exist, where eigenvalues are
+    repeated too, and at t = ∞ as long as the rank of the kernel stays; second derivatives in the
+    kernel exist when no eigenvalue is repeated.
 
     **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
     positive semi-definite (naming the eigenvalue), for shapes that do not fit, for NaN, for a

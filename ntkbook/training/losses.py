@@ -34,7 +34,8 @@ def mse(f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"]) -> Float[Array, ""]:
     2.5
     """
     f, y = _paired(f, y)
-    return 0.5 * jnp.sum((f - y) ** 2)
+    residual = f - y
+    return jnp.sum(0.5 * residual * residual)  # halved first: r² may overflow where ½r² does not
 
 
 def huber(
@@ -54,18 +55,25 @@ def huber(
     """
     f, y = _paired(f, y)
     require_positive("delta", delta)
-    size = jnp.abs(f - y)
-    # With m = min(|r|, δ) both branches are m(|r| − ½m): no `where`, so no branch not taken
-    # whose derivative could spoil the one that is.
-    near = jnp.minimum(size, delta)
-    return jnp.sum(near * (size - 0.5 * near))
+    if not is_traced(delta):  # more than the dtype holds would be infinite, and infinity · 0 NaN
+        delta = np.minimum(delta, float(jnp.finfo(f.dtype).max))
+    residual, delta = f - y, jnp.asarray(delta, f.dtype)
+    near = jnp.abs(residual) <= delta
+    # ½m² + δ(|r| − m) with m = min(|r|, δ).  Each `where` holds an operand that is finite, so that
+    # the branch not taken spoils no derivative, and m keeps its sign: |r| has no slope at zero.
+    clipped = jnp.where(near, residual, delta)
+    excess = jnp.where(near, 0, jnp.abs(residual) - delta)
+    return jnp.sum(0.5 * clipped * clipped + delta * excess)
 
 
 def logistic(f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"]) -> Float[Array, ""]:
     """Logistic loss Σ log(1 + e^f) − y f, whose gradient in `f` is σ(f) − y.
 
+    It is never negative, and small losses are as exact as large ones: e^{−f} for y = 1 and a
+    large logit, where the difference above would be 0.
+
     **Arguments**: logits `f` and labels `y` in {0, 1}, (N,) or (N, k), of one shape; labels in
-    between are probabilities.
+    between are probabilities.  Logits may be infinite.
 
     **Returns**: a scalar of the dtype of `f`.
 
@@ -77,14 +85,18 @@ def logistic(f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"]) -> Float[Array, "
     """
     _require_probabilities(y, "labels in {0, 1}")
     f, y = _paired(f, y)
-    # softplus is log(1 + e^f) that neither overflows nor rounds e^f away beside the 1.
-    return jnp.sum(jax.nn.softplus(f) - y * f)
+    # The cross-entropy of two classes with the logits f and 0.
+    return _cross_entropy(jnp.stack([f, jnp.zeros_like(f)], -1), jnp.stack([y, 1 - y], -1))
 
 
 def softmax_cross_entropy(f: Num[ArrayLike, "N k"], y: Num[ArrayLike, "N k"]) -> Float[Array, ""]:
-    """Cross-entropy Σ logsumexp(f) − y·f, whose gradient in `f` is softmax(f) − y.
+    """Cross-entropy −Σ y·log softmax(f), whose gradient in `f` is softmax(f) − y.
+
+    It is never negative, and the loss of a confident prediction is exact however small: with
+    the other logits at −m below the right one, (k − 1) e^{−m}.
 
     **Arguments**: logits `f` (N, k) and labels `y` (N, k), one-hot or rows of probabilities.
+    Logits may be infinite: −inf is a probability of zero, which costs nothing where `y` is zero.
 
     **Returns**: a scalar of the dtype of `f`.
 
@@ -97,8 +109,21 @@ def softmax_cross_entropy(f: Num[ArrayLike, "N k"], y: Num[ArrayLike, "N k"]) ->
     """
     require_shape("f", f, (None, None))
     _require_probabilities(y, "one-hot rows", rows=True)
-    f, y = _paired(f, y)
-    return jnp.sum(jax.nn.logsumexp(f, axis=1)) - jnp.sum(y * f)
+    return _cross_entropy(*_paired(f, y))
+
+
+def _cross_entropy(f: Float[Array, "*n k"], y: Float[Array, "*n k"]) -> Float[Array, ""]:
+    """−Σ y·log softmax(f), the softmax over the last axis."""
+    # With f_max the largest logit, −log softmax(f)_j = (f_max − f_j) + log(1 + Σ' e^{f_i − f_max}),
+    # Σ' without the largest: all terms are positive, and nothing small is added to something large.
+    largest = jax.nn.one_hot(jnp.argmax(f, -1), f.shape[-1], dtype=bool)
+    f_max = jnp.sum(jnp.where(largest, f, 0), -1, keepdims=True)
+    # The `where` is for f_max = inf too: inf − inf is NaN.
+    below = jnp.where(largest, 0, f_max - f)
+    others = jnp.sum(jnp.where(largest, 0, jnp.exp(-below)), -1, keepdims=True)
+    costs = below + jnp.log1p(others)
+    # What has no weight costs nothing, were its cost infinite.
+    return jnp.sum(y * jnp.where((y == 0) & jnp.isinf(costs), 0, costs))
 
 
 def _paired(f: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import (
     as_floating,
+    described,
     is_traced,
     require_choice,
     require_finite,
     require_shape,
     require_symmetric,
 )
+from ntkbook._base.summed import refuse_sum
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
+
+
+class TrainingSet(NamedTuple):
+    """Kernel, targets and start, checked against one another and of one dtype.
+
+    **Fields**: `kernel` (N, N); `y` and `f0`, (N,) or (N, k), `f0` None where the model starts at
+    zero; `outputs`, None, or k where the kernel came as (N, N, k, k): then all outputs of all
+    examples are one list, `kernel` being (N k, N k), and `y` and `f0` (N k,).
+    """
+
+    kernel: Float[Array, "N N"]
+    y: Float[Array, "N *k"]
+    f0: Float[Array, "N *k"] | None
+    outputs: int | None
 
 
 def trained_kernel(kernel: ArrayLike | Kernel, trained: str) -> ArrayLike:
@@ -29,38 +47,73 @@ def trained_kernel(kernel: ArrayLike | Kernel, trained: str) -> ArrayLike:
     return kernel
 
 
+def stacked(name: str, kernel: ArrayLike) -> tuple[Float[Array, "n1 n2"], int | None]:
+    """A kernel (n1, n2, k, k) as a matrix (n1 k, n2 k), and k; a matrix as it is, and None.
+
+    Row i k + a belongs to output a at input i, as in `y.reshape(-1)` of targets (n1, k).  Raises
+    ValueError for other shapes, and for the trace over outputs of an empirical kernel.
+    """
+    refuse_sum(name, kernel)
+    kernel = as_floating(name, kernel)
+    if kernel.ndim != 4:
+        return kernel, None
+    n1, n2, k, _ = require_shape(name, kernel, (None, None, kernel.shape[2], kernel.shape[2])).shape
+    return kernel.transpose(0, 2, 1, 3).reshape(n1 * k, n2 * k), k
+
+
+def unstacked(values: Float[Array, "*t N"], outputs: int | None) -> Float[Array, "*t N"]:
+    """Values (…, N k) of a stacked list as (…, N, k); as they are where `outputs` is None."""
+    return values if outputs is None else values.reshape(*values.shape[:-1], -1, outputs)
+
+
 def training_set(
-    k_train: Num[ArrayLike, "N N"],
+    k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"],
     y_train: Num[ArrayLike, "N *k"],
     f0: Num[ArrayLike, "N *k"] | None,
     name: str = "k_train",
-) -> tuple[Float[Array, "N N"], Float[Array, "N *k"], Float[Array, "N *k"] | None]:
-    """Kernel, targets and start, checked against one another and brought to one dtype."""
-    kernel, y = as_floating(name, k_train), as_floating("y_train", y_train)
+) -> TrainingSet:
+    """The `TrainingSet` of a kernel, (N, N) or (N, N, k, k), targets and start."""
+    kernel, outputs = stacked(name, k_train)
+    y = as_floating("y_train", y_train)
     require_symmetric(name, kernel)
-    size = kernel.shape[0]
-    if size == 0:
-        raise ValueError(f"{name} must have at least one row, got shape (0, 0)")
-    require_finite("y_train", require_shape("y_train", y, (size,) if y.ndim == 1 else (size, None)))
+    if kernel.size == 0:
+        raise ValueError(f"{name} must have at least one row, got shape {jnp.shape(k_train)}")
+    shape: tuple[int | None, ...] = (len(kernel),) if y.ndim == 1 else (len(kernel), None)
+    if outputs is not None:
+        shape = (len(kernel) // outputs, outputs)
+    require_finite("y_train", require_shape("y_train", y, shape))
     dtype = jnp.result_type(kernel, y)
     if f0 is not None:
         f0 = as_floating("f0", f0)
         require_finite("f0", require_shape("f0", f0, y.shape))
         dtype = jnp.result_type(dtype, f0)
-        f0 = f0.astype(dtype)
-    return kernel.astype(dtype), y.astype(dtype), f0
+    if outputs is not None:
+        y, f0 = y.reshape(-1), None if f0 is None else f0.reshape(-1)
+    start = None if f0 is None else f0.astype(dtype)
+    return TrainingSet(kernel.astype(dtype), y.astype(dtype), start, outputs)
 
 
 def at_test_points(
     y: Float[Array, "N *k"],
     f0: Float[Array, "N *k"] | None,
-    k_test_train: Num[ArrayLike, "M N"],
+    k_test_train: Num[ArrayLike, "M N"] | Num[ArrayLike, "M N k k"],
     f0_test: Num[ArrayLike, "M *k"] | None,
     name: str = "k_test_train",
+    outputs: int | None = None,
 ) -> tuple[Float[Array, "M N"], Float[Array, "M *k"] | None]:
-    """Kernel and start at test points, checked, in the dtype of the training set."""
-    k_test_train = as_floating(name, k_test_train).astype(y.dtype)
-    require_finite(name, require_shape(name, k_test_train, (None, y.shape[0])))
+    """Kernel and start at test points, checked, in the dtype and the form of the training set.
+
+    `y`, `f0` and `outputs` are those of the `TrainingSet`; what comes is stacked as it is.
+    """
+    matrix, got = stacked(name, k_test_train)
+    if got != outputs:
+        wanted = "(M, N)" if outputs is None else f"(M, N, {outputs}, {outputs})"
+        raise ValueError(
+            f"{name} must have shape {wanted}, as the kernel of the training points, "
+            f"got {jnp.shape(k_test_train)}"
+        )
+    matrix = matrix.astype(y.dtype)
+    require_finite(name, require_shape(name, matrix, (None, y.shape[0])))
     if (f0 is None) != (f0_test is None):
         given, missing = ("f0_test", "f0") if f0 is None else ("f0", "f0_test")
         raise ValueError(
@@ -69,13 +122,18 @@ def at_test_points(
         )
     if f0_test is not None:
         f0_test = as_floating("f0_test", f0_test).astype(y.dtype)
-        require_shape("f0_test", f0_test, k_test_train.shape[:1] + y.shape[1:])
-        require_finite("f0_test", f0_test)
-    return k_test_train, f0_test
+        points = matrix.shape[0] // (outputs or 1)
+        require_shape("f0_test", f0_test, (points, *y.shape[1:], *([outputs] if outputs else [])))
+        f0_test = require_finite("f0_test", f0_test)
+        f0_test = f0_test if outputs is None else f0_test.reshape(-1)
+    return matrix, f0_test
 
 
 def require_momentum(momentum: Scalar) -> Scalar:
     """Raise ValueError unless `momentum` is a number 0 ≤ β < 1."""
-    if not is_traced(momentum) and not (np.ndim(momentum) == 0 and 0 <= np.asarray(momentum) < 1):
-        raise ValueError(f"momentum must be a number, 0 <= momentum < 1, got {momentum}")
+    if is_traced(momentum):
+        return momentum
+    number = np.asarray(momentum)
+    if not (number.ndim == 0 and jnp.issubdtype(number.dtype, jnp.number) and 0 <= number < 1):
+        raise ValueError(f"momentum must be a number, 0 <= momentum < 1, got {described(momentum)}")
     return momentum

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from ntkbook._base.arguments import as_floating, is_traced, require_count, require_positive
+from ntkbook._base.compiled import compiled
+from ntkbook._base.progress import bar
 from ntkbook._base.types import Array, ArrayLike, Float, Int, Num, PyTree, Scalar
-from ntkbook.tangents.features import Model
+from ntkbook.tangents.model import Model, checked_parameters, require_model
 from ntkbook.training.losses import Loss, mse
 from ntkbook.training.problem import require_momentum
 
@@ -52,8 +53,9 @@ def train(
     The whole run is one compiled scan; a second call with the same `f` and shapes, such as
     another seed, reuses it.  Memory grows with the number of records, not of steps.
 
-    **Arguments**: `f`, hashable (a function, a bound method), from parameters and inputs `x`,
-    any pytrees, to outputs; `y`, of the very shape of `f(params, x)`; `learning_rate` η > 0;
+    **Arguments**: `f`, hashable (a function, a bound method), from parameters and inputs to
+    outputs; `params`, a pytree of real floating arrays; `x`, a pytree of arrays; `y`, of the very
+    shape of `f(params, x)`; `learning_rate` η > 0;
     `steps` ≥ 0, a multiple of `record_every`; `loss(outputs, y)`, a scalar sum over examples;
     `momentum` 0 ≤ β < 1 (heavy ball, without velocity at the start); `x_test`, inputs where the
     outputs are recorded too; `progress=True` shows a bar (needs tqdm); `allow_divergence=True`
@@ -78,19 +80,29 @@ def train(
     if steps % record_every:
         raise ValueError(f"steps must be a multiple of record_every={record_every}, got {steps}")
     require_momentum(momentum)
-    y = as_floating("y", y)
+    y, x = as_floating("y", y), _arrays("x", x)
+    require_model(f)
+    params = checked_parameters(params)
     _require_fit(f, params, x, y, loss)
+    if x_test is not None:
+        x_test = _arrays("x_test", x_test)
+        made, got = (str(jax.tree.structure(tree)) for tree in (x, x_test))
+        if made != got:
+            raise ValueError(f"x_test must be made as x is, {made}, got {got}")
 
     chunks = steps // record_every
-    descend = partial(
-        _descend, f, loss, chunks, record_every, params, x, y, x_test, learning_rate, momentum
-    )
+    arguments = params, x, y, x_test, learning_rate, momentum
     if progress:
-        with _bar(steps) as bar:
-            run, broken = descend(lambda: bar.update(record_every))
+        with bar(steps, "step") as shown:
+
+            def report() -> None:
+                shown.update(record_every)
+
+            descend = compiled(_descend, (f, loss, report), chunks, record_every)
+            run, broken = descend(*arguments)
             jax.effects_barrier()
     else:
-        run, broken = descend(None)
+        run, broken = compiled(_descend, (f, loss), None, chunks, record_every)(*arguments)
     if not allow_divergence and not is_traced(broken) and broken >= 0:
         raise FloatingPointError(
             f"training diverged: the loss is not finite after step {broken} of {steps} with "
@@ -100,10 +112,10 @@ def train(
     return run
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 10))
 def _descend(
     f: Model,
     loss: Loss,
+    report: Callable[[], None] | None,
     chunks: int,
     record_every: int,
     params: PyTree,
@@ -112,7 +124,6 @@ def _descend(
     x_test: PyTree,
     eta: Scalar,
     beta: Scalar,
-    report: Callable[[], None] | None,
 ) -> tuple[Run, Array]:
     """The run, and the first step after which its loss was not finite, −1 if there is none."""
 
@@ -145,7 +156,7 @@ def _descend(
         return state, observe(params, value, outputs)
 
     still = jax.tree.map(jnp.zeros_like, params)
-    state = (jax.tree.map(jnp.asarray, params), still, jnp.int32(-1), jnp.int32(0))
+    state = (params, still, jnp.int32(-1), jnp.int32(0))
     (params, _, broken, step), records = jax.lax.scan(chunk, state, length=chunks)
     value, outputs = objective(params)
     last = observe(params, value, outputs)
@@ -154,27 +165,38 @@ def _descend(
     return Run(counts, losses, train, test, params), first_broken(broken, step, value)
 
 
+def _arrays(name: str, x: PyTree) -> PyTree:
+    """`x` with JAX arrays as leaves, such as numbers or random keys; TypeError for other leaves."""
+
+    def check(path, leaf):
+        try:
+            return jnp.asarray(leaf)
+        except TypeError:
+            got = f"{type(leaf).__name__} {getattr(leaf, 'dtype', '')}".rstrip()
+            raise TypeError(
+                f"{name}{jax.tree_util.keystr(path)} must be an array of numbers, got {got}; "
+                "what f needs besides arrays goes into f, for instance with functools.partial"
+            ) from None
+
+    return jax.tree_util.tree_map_with_path(check, x)
+
+
 def _require_fit(f: Model, params: PyTree, x: PyTree, y: Array, loss: Loss) -> None:
     """Raise unless f(params, x) is an array of the shape of y and the loss a scalar."""
     try:
-        hash(f), hash(loss)
-    except TypeError as error:
+        hash(loss)
+    except TypeError:
         raise TypeError(
-            f"f and loss must be hashable, got {error}; wrap a model that is not in a function, "
-            "f = lambda params, x: ..."
-        ) from error
+            f"loss must be hashable, as functions are, got {type(loss).__name__}; pass a function, "
+            "such as loss = lambda f, y: ..."
+        ) from None
     outputs = jax.eval_shape(f, params, x)
     if getattr(outputs, "shape", None) != y.shape:
         got = getattr(outputs, "shape", type(outputs).__name__)
         raise ValueError(f"y must have the shape of f(params, x), {got}, got {y.shape}")
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise TypeError(f"f must give real floating outputs, got dtype {outputs.dtype}")
     value = jax.eval_shape(loss, outputs, y)
-    if value.shape != ():
-        raise ValueError(f"loss must give a scalar, a sum over examples, got shape {value.shape}")
-
-
-def _bar(steps: int):
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError("progress=True needs tqdm: pip install tqdm") from error
-    return tqdm(total=steps, unit="step")
+    shape = getattr(value, "shape", type(value).__name__)
+    if shape != ():
+        raise ValueError(f"loss must give a scalar, a sum over examples, got shape {shape}")

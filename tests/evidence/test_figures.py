@@ -32,6 +32,14 @@ def test_description_follows_the_data():
     assert len(texts) == 3
 
 
+def test_rounding_is_no_landmark():
+    eps = np.finfo(float).eps
+    assert "est (" not in repr(figure(draw((2.0, 2 + 4 * eps, 2 - 4 * eps, 2.0)), **ARGUMENTS))
+    for first, second in ((0, eps), (eps, 0)):  # of two equal heights the first, to rounding
+        text = repr(figure(draw((0.0, 1 + first, 0.5, 1 + second, 0.2)), **ARGUMENTS))
+        assert text.endswith("from (0, 0) to (4, 0.2), highest (1, 1).")
+
+
 def test_every_kind_of_series():
     fig, axes = plt.subplots(1, 2)
     x = np.linspace(1, 10, 10)

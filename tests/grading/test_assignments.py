@@ -9,7 +9,7 @@ import course
 import pytest
 from grading import assignment as assignments
 from grading.validation import validate
-from notebooks.toc import chapters
+from notebooks.toc import lessons
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / assignments.COURSE / "source"
@@ -44,7 +44,7 @@ def test_assignment_is_a_real_piece_of_work(name):
 
 
 def test_every_chapter_but_the_orientation_has_an_assignment():
-    paths = [path.relative_to(ROOT / "book") for path in chapters(ROOT)]
+    paths = [path.relative_to(ROOT / "book") for path in lessons(ROOT)]
     names = {path.with_suffix("").as_posix() for path in paths}
     given = {assignments.load(SOURCE / name).about["chapter"] for name in NAMES}
     assert names - given == {"orientation/how-this-book-checks-itself"}

@@ -6,79 +6,14 @@ import mpmath as mp
 import numpy as np
 import pytest
 import sympy as sp
+from exact_duals import cos, cubic, erf, gaussian, gelu, power, rbf, relu_like, sin
 
 import ntkbook as ntk
 from ntkbook.gaussian.pairs import atan
-from ntkbook.gaussian.pairs import pair as gaussian_pair
 from ntkbook.networks.tiles import side_of
 
 DIGITS = 50
 DEPTHS = (1, 3, 50)
-
-
-def relu_like(a, b):
-    def dual(q1, q2, c):
-        norm = mp.sqrt(q1 * q2)
-        rho = mp.mpf(1) if norm == 0 else max(min(c / norm, 1), -1)
-        theta = mp.acos(rho)
-        slope = mp.mpf(a * a + b * b) / 2 - mp.mpf((a - b) ** 2) * theta / (2 * mp.pi)
-        return (a - b) ** 2 * norm * mp.sin(theta) / (2 * mp.pi) + slope * c, slope
-
-    return dual
-
-
-def erf(q1, q2, c):
-    sides = (1 + 2 * q1) * (1 + 2 * q2)
-    return 2 / mp.pi * mp.asin(2 * c / mp.sqrt(sides)), 4 / mp.pi / mp.sqrt(sides - 4 * c * c)
-
-
-def sin(q1, q2, c):
-    mean = mp.exp(-(q1 + q2) / 2)
-    return mean * mp.sinh(c), mean * mp.cosh(c)
-
-
-def cos(q1, q2, c):
-    return sin(q1, q2, c)[::-1]
-
-
-def rbf(gamma):
-    def dual(q1, q2, c):
-        value = mp.exp(-gamma * (q1 + q2 - 2 * c))
-        return value, 2 * gamma * value
-
-    return dual
-
-
-def gaussian(b):
-    def dual(q1, q2, c):
-        det = (1 + 2 * b * q1) * (1 + 2 * b * q2) - 4 * b * b * c * c
-        return 1 / mp.sqrt(det), 4 * b * b * c / mp.sqrt(det) ** 3
-
-    return dual
-
-
-def gelu(p, q, c):
-    sides = (1 + p) * (1 + q)
-    det = sides - c * c
-    root, angle = mp.sqrt(det), mp.atan(c / mp.sqrt(det))
-    value = c / 4 + ((c * c + p * q * det) / (sides * root) + c * angle) / (2 * mp.pi)
-    slope = angle + c / root * (1 + 1 / det + (1 - p * q) / sides)
-    return value, mp.mpf(1) / 4 + slope / (2 * mp.pi)
-
-
-def square_relu(q1, q2, c):
-    norm = mp.sqrt(q1 * q2)
-    rho = mp.mpf(1) if norm == 0 else max(min(c / norm, 1), -1)
-    theta = mp.acos(rho)
-    wide = 3 * mp.sin(theta) * rho + (mp.pi - theta) * (1 + 2 * rho**2)
-    return norm**2 * wide / (2 * mp.pi), 4 * relu_like(0, 1)(q1, q2, c)[0]
-
-
-def cubic(q1, q2, c):
-    # z - z³/10: E[uv] - E[u³v + uv³]/10 + E[u³v³]/100.
-    value = c - mp.mpf(3) / 10 * c * (q1 + q2) + (9 * q1 * q2 * c + 6 * c**3) / 100
-    slope = 1 - mp.mpf(3) / 10 * (q1 + q2) + (9 * q1 * q2 + 18 * c * c) / 100
-    return value, slope
 
 
 # Activation, oracle, w_std, b_std: such that nothing underflows at depth 50.
@@ -94,7 +29,7 @@ CASES = {
     "rbf": (ntk.Rbf(0.3), rbf(mp.mpf(0.3)), 1.0, 0.1),
     "gaussian": (ntk.Gaussian(0.5), gaussian(mp.mpf(0.5)), 1.2, 0.4),
     "gelu": (ntk.Gelu(), gelu, 1.4, 0.1),
-    "squared relu": (ntk.RectifiedPower(2), square_relu, 0.8, 0.0),
+    "squared relu": (ntk.RectifiedPower(2), power(2), 0.8, 0.0),
     "cubic": (ntk.Polynomial((0, 1, 0, -0.1)), cubic, 0.9, 0.1),
 }
 # Faster than linear: the variance is squared or cubed by each layer, and so is its rounding.
@@ -187,52 +122,6 @@ def test_the_expression_that_is_proved_is_the_one_that_computes(name):
         np.testing.assert_allclose(got, exact, rtol=1e-13)
 
 
-def exp(q1, q2, c):
-    return (mp.exp((q1 + q2) / 2 + c),) * 2
-
-
-# The table in the docstring of `duals`: errors of value, slope and angle.
-TABLE = {
-    "relu": (FORMULAS["relu"], relu_like(0, 1), 1e-15, 1e-15, 5e-16),
-    "leaky": (FORMULAS["leaky"], relu_like(0.25, 1), 1e-15, 1e-15, 5e-16),
-    "square": (FORMULAS["square"], square_relu, 1e-15, 1e-15, 5e-16),
-    "erf": (FORMULAS["erf"], erf, 2e-15, 2e-15, 1e-13),
-    "sin": (FORMULAS["sin"], sin, 4e-14, 4e-14, 2e-12),
-    "cos": (FORMULAS["cos"], cos, 4e-14, 4e-14, 2e-12),
-    "rbf": (FORMULAS["rbf"], rbf(mp.mpf(0.3)), 4e-14, 4e-14, 5e-16),
-    "exp": (FORMULAS["exp"], exp, 2e-15, 2e-15, 5e-16),
-    "gaussian": (FORMULAS["gaussian"], gaussian(mp.mpf(0.5)), 2e-15, 2e-15, 5e-16),
-    "gelu": (FORMULAS["gelu"], gelu, 2e-15, 2e-15, 1e-13),
-    "cubic": (ntk.duals.polynomial((0, 1, 0, -0.1)), cubic, 3e-15, 3e-15, 1e-12),
-}
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_errors_are_those_of_the_table(name):
-    dual, truth, *bounds = TABLE[name]
-    rng = np.random.default_rng(0)
-    q1, other = 10 ** rng.uniform(-3, 2 if name != "exp" else 0.4, (2, 200))
-    q2 = np.where(rng.random(200) < 0.5, q1, other)
-    gap = np.where(rng.random(200) < 0.5, 10 ** rng.uniform(-16, 0, 200), rng.random(200))
-    cosine = np.where(rng.random(200) < 0.3, gap - 1, 1 - gap)
-    pair = gaussian_pair(*map(jnp.asarray, (q1, q2, cosine, gap)))
-    value, slope = dual.value_and_slope(pair)
-    _, new_gap = dual.cosine_and_gap(pair, value)
-    with mp.workdps(DIGITS):
-        for i in range(200):
-            a, b, g = (mp.mpf(float(v)) for v in (q1[i], q2[i], gap[i]))
-            exact = truth(a, b, mp.sign(cosine[i]) * (1 - g) * mp.sqrt(a * b))
-            first, second = truth(a, a, a), truth(b, b, b)
-            norms = [mp.sqrt(abs(x * y)) for x, y in zip(first, second, strict=True)]
-            angle = mp.sqrt(2 * max(1 - abs(exact[0]) / norms[0], 0))
-            errors = (
-                abs(mp.mpf(float(value[i])) - exact[0]) / norms[0],
-                abs(mp.mpf(float(slope[i])) - exact[1]) / max(norms[1], abs(exact[1])),
-                abs(mp.sqrt(2 * mp.mpf(float(new_gap[i]))) - angle),
-            )
-            assert all(e < bound for e, bound in zip(errors, bounds, strict=True)), (i, errors)
-
-
 def special_inputs(dtype):
     rows = [[1, 2, 0], [1, 2, 0], [-1, -2, 0], [2, 4, 0], [0, 0, 0], [1, 2, 1e-6]]
     return jnp.array(rows, dtype)
@@ -253,6 +142,23 @@ def test_no_input_makes_nan_at_depth_one_thousand(name, dtype):
         scale = np.abs(np.diagonal(kernel.nngp)) * 1001
         rtol = 5e-4 if dtype == "float32" else 1e-12
         np.testing.assert_allclose(np.diagonal(kernel.ntk), scale, rtol=rtol)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 5e-13), ("float32", 2e-4)])
+@pytest.mark.parametrize("name", ["relu", "erf"])
+def test_one_thousand_layers_near_criticality(name, dtype, rtol):
+    # Where E[φ'(u)²] σ_w² is 1, gradients neither grow nor decay: the kernels change by powers.
+    activation, dual, w_std, b_std = CASES[name]
+    if name == "erf":
+        w_std, b_std = 0.5 * np.pi**0.5, 0.0
+    x = np.array([[1.2, -0.7], [0.7, 1.2], [1.2, -0.6999], [-2.4, 1.4], [0.1, 0.9]], dtype)
+    kernel = network(activation, w_std, b_std, 1000).kernel(x[:1], x)
+    with mp.workdps(DIGITS):
+        for column, row in enumerate(x):
+            nngp, theta, scale = oracle(dual, w_std, b_std, 1000, x[0], row)
+            for got, exact in ((kernel.nngp, nngp), (kernel.ntk, theta)):
+                error = abs(mp.mpf(float(got[0, column])) - exact)
+                assert error <= rtol * max(abs(exact), scale), column  # a unit or so per layer
 
 
 def test_repeated_inputs_of_many_features_count_as_one():

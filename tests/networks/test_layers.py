@@ -187,7 +187,7 @@ def _init(net, shape=(5,), **options):
             ValueError,
             r"the output of sum must have shape \(3, 5\), got \(\)",
         ),
-        (lambda net, x: net.kernel(x[0]), ValueError, r"x1 must have shape \(any, any\)"),
+        (lambda net, x: net.kernel(x[0]), ValueError, r"x1 must have shape \(n, d\)"),
         (lambda net, x: net.kernel(x, x[:, :2]), ValueError, r"x2 must have shape \(any, 5\)"),
         (lambda net, x: net.kernel(x * jnp.nan), ValueError, "x1 must be finite, got 15 NaN"),
         (lambda net, x: net.kernel(x, x + 1j), TypeError, "x2 must be real"),

@@ -8,10 +8,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebooks import layout, quiz
 from notebooks.canonical import read
-from notebooks.toc import chapters
+from notebooks.toc import lessons
 
 ROOT = Path(__file__).parents[2]
-CHAPTERS = chapters(ROOT)
+CHAPTERS = lessons(ROOT)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)

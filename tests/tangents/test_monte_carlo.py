@@ -84,3 +84,9 @@ def test_bad_input_is_refused():
         monte_carlo_kernel(NET, KEY, X1 * np.nan)
     with pytest.raises(ValueError, match="the kernels must be finite"):
         monte_carlo_kernel((init, lambda p, x: apply(p, x) / 0.0), KEY, X1, samples=2)
+    with pytest.raises(ValueError, match="row 0 of .* changes with the other rows"):
+        monte_carlo_kernel((init, lambda p, x: apply(p, x - x.mean(0))), KEY, X1, samples=2)
+    with pytest.raises(TypeError, match="params must be a real floating array, got int"):
+        monte_carlo_kernel((lambda key, shape: 1, apply), KEY, X1, samples=2)
+    with pytest.raises(TypeError, match="f must take"):
+        monte_carlo_kernel((init, jnp.sin), KEY, X1, samples=2)

@@ -1,7 +1,10 @@
 """Recorded training against hand-written NumPy descent and the closed forms of a linear model."""
 
+import gc
 import sys
+import weakref
 
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -215,13 +218,89 @@ class Unhashable:
         (net, {"steps": 5, "record_every": 2}, ValueError, "multiple of record_every=2, got 5"),
         (net, {"y": Y[:, 0]}, ValueError, r"shape of f\(params, x\), \(7, 2\), got \(7,\)"),
         (lambda p, x: (x, x), {}, ValueError, "tuple"),
-        (Unhashable(), {}, TypeError, "hashable"),
+        (Unhashable(), {}, TypeError, "f must be hashable"),
+        (net, {"loss": Unhashable()}, TypeError, "loss must be hashable"),
+        (net, {"loss": lambda f, y: (0.0, f)}, ValueError, "scalar"),
+        (lambda p, x: x > 0, {"y": X}, TypeError, "f must give real floating outputs, got .*bool"),
+        (net, {"x_test": (X_TEST,)}, ValueError, r"x_test must be made as x is, .*, got .*\(\*,\)"),
         (net, {"loss": lambda f, y: (f - y) ** 2}, ValueError, "scalar"),
         (net, {"y": 1j * Y}, TypeError, "y must be real"),
         (net, {"y": np.nan * Y}, FloatingPointError, "after step 0"),
+        (net, {"learning_rate": 1e200}, FloatingPointError, "lower the learning rate"),
     ],
 )
 def test_bad_arguments_are_refused(f, more, error, message):
     arguments = {"y": Y, "learning_rate": 0.1, "steps": 2, "loss": mse} | more
     with pytest.raises(error, match=message):
         train(f, PARAMS, X, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "got"),
+    [
+        (3, "int"),
+        (jnp.arange(3), "int32|int64"),
+        (np.array([True]), "bool"),
+        (jax.random.key(0), "key<fry>"),
+        ("relu", "str"),
+        (jnp.tanh, "PjitFunction|function"),
+        (1j * X, "complex"),
+    ],
+)
+def test_parameters_that_cannot_be_trained_are_named(leaf, got):
+    params = {"layers": [{"w": jnp.ones(3), "extra": leaf}]}
+    where = r"params\['layers'\]\[0\]\['extra'\]"
+    with pytest.raises(TypeError, match=f"{where} must be a real floating array, got .*({got})"):
+        train(lambda p, x: x @ p["layers"][0]["w"], params, X, Y[:, 0], learning_rate=0.1, steps=1)
+    with pytest.raises(ValueError, match="at least one array"):
+        train(lambda p, x: x[:, 0], {}, X, Y[:, 0], learning_rate=0.1, steps=1)
+
+
+class Model(equinox.Module):
+    """As a user of Equinox writes one: an activation and a count among the leaves."""
+
+    weight: jax.Array
+    activation: object
+    count: int
+
+    def __call__(self, x):
+        return self.activation(self.weight @ x)
+
+
+def test_models_of_equinox():
+    model = Model(jnp.ones((2, 3)), jnp.tanh, 7)
+    arguments = {"x": X, "y": Y, "learning_rate": 0.01, "steps": 2}
+    with pytest.raises(TypeError, match=r"params\.activation must be .* equinox.partition"):
+        train(lambda m, x: jax.vmap(m)(x), model, **arguments)
+    with pytest.raises(TypeError, match=r"f must take \(params, x\), got Model.*equinox.partition"):
+        train(model, {"w": jnp.ones(3)}, **arguments)
+    params, static = equinox.partition(model, equinox.is_inexact_array)
+    run = train(lambda p, x: jax.vmap(equinox.combine(p, static))(x), params, **arguments)
+    np.testing.assert_allclose(run.train[0], np.tanh(X @ np.ones((3, 2))), rtol=1e-12)
+    assert run.losses[-1] < run.losses[0]
+
+
+def test_inputs_may_be_a_pytree_of_arrays():
+    def model(w, x):
+        return x["scale"] * (x["parts"][0] @ w) + jax.random.normal(x["key"], ())
+
+    x = {"parts": (X,), "scale": 2, "key": jax.random.key(3)}
+    run = train(model, np.ones(3), x, Y[:, 0], learning_rate=0.01, steps=1, x_test=x)
+    np.testing.assert_array_equal(run.train, run.test)
+    np.testing.assert_allclose(run.train[0], model(np.ones(3), x), rtol=1e-12)
+    for bad in ("mean", np.array(["a"]), None.__class__):
+        with pytest.raises(TypeError, match=r"x\['scale'\] must be an array of numbers, got"):
+            train(model, np.ones(3), x | {"scale": bad}, Y[:, 0], learning_rate=0.01, steps=1)
+
+
+def test_a_function_is_freed_with_what_it_captured():
+    def capturing(scale):
+        return lambda w, x: x @ (w * scale)
+
+    scale = jax.random.normal(jax.random.key(0), (3, 2))
+    kept, f = weakref.ref(scale), capturing(scale)
+    for progress in (False, True):
+        train(f, jnp.zeros((3, 2)), X, Y, learning_rate=0.1, steps=2, progress=progress)
+    del f, scale
+    gc.collect()
+    assert kept() is None

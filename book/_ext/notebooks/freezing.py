@@ -18,6 +18,7 @@ from notebooks.canonical import NotebookError, canonical, code_cells, read, writ
 from notebooks.compare import differences
 from notebooks.execute import Ran, at, execute, first_failure, side_by_side
 from notebooks.problems import problems
+from notebooks.toc import is_guide
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def listed(notebook: NotebookNode) -> list[str]:
 
 
 def _is_chapter(path: Path, root: Path) -> bool:
-    return path.resolve().is_relative_to(root / "book")
+    return path.resolve().is_relative_to(root / "book") and not is_guide(root, path)
 
 
 def _unknown_claims(path: Path, notebook: NotebookNode, root: Path) -> list[str]:

@@ -17,7 +17,8 @@ from notebooks.canonical import NotebookError, canonical, write
 from notebooks.layout import FEWEST_EXERCISES
 
 QUESTIONS = 3
-OTHERS = ("appendix", "assignments", "contribute", "course")  # folders of book/ without chapters
+# Folders of book/ without chapters.
+OTHERS = ("appendix", "assignments", "contribute", "course", "use")
 
 _WORDS = "[a-z0-9]+(?:-[a-z0-9]+)*"
 

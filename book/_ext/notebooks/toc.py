@@ -8,6 +8,8 @@ import yaml
 
 from notebooks.canonical import NotebookError
 
+GUIDES = Path("book", "use")
+
 
 def chapters(root: Path) -> list[Path]:
     """The notebooks of ``_toc.yml`` in reading order.
@@ -27,6 +29,16 @@ def chapters(root: Path) -> list[Path]:
         names = ", ".join(str(path.relative_to(root)) for path in strays)
         raise NotebookError(f"{toc}: not in the table of contents: {names}")
     return notebooks
+
+
+def lessons(root: Path) -> list[Path]:
+    """The chapters that teach, with a quiz and exercises: all but the guides below book/use."""
+    return [path for path in chapters(root) if not is_guide(root, path)]
+
+
+def is_guide(root: Path, path: Path) -> bool:
+    """Whether a notebook tells how to use the package, without a quiz and exercises."""
+    return path.resolve().is_relative_to((root / GUIDES).resolve())
 
 
 def _names(node: object) -> list[str]:

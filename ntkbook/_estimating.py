@@ -1,0 +1,93 @@
+"""What the scikit-learn estimators do besides regression: their inputs, weights, probabilities."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import softmax
+from sklearn.utils.validation import _check_sample_weight, check_array
+
+from ntkbook.training.regression import Regression, regression
+
+
+def padded(name: str, x: ArrayLike) -> tuple[NDArray[np.float64], int]:
+    """Checked inputs with rows of zeros after them, and how many there are without."""
+    # JAX compiles a program for each shape, which takes seconds, and a cross-validation has many:
+    # up to 64 rows become 64, more the next multiple of 128.  Entries of the kernel do not see
+    # one another, so what the rows of zeros give is cut off again.
+    checked = check_array(np.atleast_2d(x), dtype=np.float64, input_name=name)
+    n = len(checked)
+    rows = 64 if n <= 64 else -(-n // 128) * 128
+    return np.pad(checked, ((0, rows - n), (0, 0))), n
+
+
+def weights_of(sample_weight: ArrayLike | None, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One weight for each example; ValueError for negative ones, or if all are zero."""
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if weights.min() < 0 or not weights.any():
+        raise ValueError(
+            "sample_weight must hold non-negative numbers, some of them positive, got numbers "
+            f"from {weights.min():g} to {weights.max():g}"
+        )
+    return weights
+
+
+def merged(
+    X: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Each different input once, with the mean of its targets and the sum of its weights.
+
+    To least squares this is the same, and what is left out when one input is left out is all that
+    is known of it.  Examples of weight zero are dropped; the order is that of the first ones.
+    """
+    counted = weights > 0
+    X, targets, weights = X[counted], targets[counted], weights[counted]
+    _, first, group = np.unique(X, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.argsort(order)[group.reshape(-1)]
+    total = np.bincount(place, weights).astype(np.float64)
+    sums = np.zeros((*targets.shape[1:], len(total)))
+    np.add.at(sums.T, place, (targets.T * weights).T)
+    return X[first[order]], (sums / total).T, total
+
+
+def by_class(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores (M, k) of all classes, the first of two having the negative of the other's."""
+    return scores if scores.ndim == 2 else np.stack([-scores, scores], axis=1)
+
+
+def without_each(
+    fitted: Regression, targets: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Scores of each training input, of the regression without it."""
+    with jax.enable_x64(True):
+        if not fitted.positive:
+            # The limit of small ridges, which exists for singular kernels too.
+            tiny = 2 * np.finfo(float).eps * len(weights) * np.abs(fitted.kernel).sum(1).max()
+            fitted = regression(fitted.kernel, fitted.y, tiny)
+        residuals = np.array(fitted.leave_one_out_residuals())
+    return targets + (residuals.T / np.sqrt(weights)).T
+
+
+def temperature(
+    scores: NDArray[np.float64], targets: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
+    """The temperature T of the most likely softmax(scores / T)."""
+    scores, labels, n = by_class(scores), (1 + by_class(targets)) / 2, weights.sum()
+    # Were all scores right, T would be zero: to no class is its label quite certain.
+    labels = (n * labels + 1 / labels.shape[1]) / (n + 1)
+
+    def slope(inverse):  # of −log likelihood, which is convex in 1/T
+        return weights @ np.sum((softmax(scores * inverse, axis=1) - labels) * scores, axis=1)
+
+    # Scores that say nothing would have T infinite; 1e6 keeps the order of the classes.
+    low, high = 1e-6, 1.0
+    if slope(low) >= 0:
+        return 1 / low
+    while slope(high) < 0:
+        high *= 2
+    return 1 / brentq(slope, low, high)

@@ -1,0 +1,86 @@
+"""Whether a kernel has stayed within the range of its dtype; if not, which layer left it.
+
+Only results are looked at, so that a kernel within the range costs nothing.  A variance that became
+infinite is NaN from then on, and one that became zero makes all its covariances zero.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbook._base.arguments import require_finite
+from ntkbook._base.types import Array, Float
+from ntkbook.networks.signal import Kernel, Signal, paired_signal
+
+
+class Step(NamedTuple):
+    """The `signal` after a layer, and the `place` of that layer in messages."""
+
+    place: str
+    signal: Signal
+
+
+Walk = Callable[[Signal], Iterator[Step]]
+"""What a network does to a signal, step by step."""
+
+
+def require_in_range(
+    walk: Walk,
+    kernel: Kernel,
+    finite: bool,
+    x1: Float[Array, "n1 d"],
+    x2: Float[Array, "n2 d"] | None,
+) -> None:
+    """Raise ValueError, naming the layer, for a `kernel` beyond the range of its dtype.
+
+    `finite` False asks for a closer look: a sum over entries may overflow where none of them does.
+    """
+    if not finite:
+        _find_fault(walk, x1 if x2 is None else jnp.concatenate([x1, x2]))
+        _require_finite(kernel)
+    if kernel.nngp.size == 0:
+        return
+    ends = [(x1, kernel.nngp.diagonal() if x2 is None else kernel.nngp[:, 0])]
+    ends += [] if x2 is None else [(x2, kernel.nngp[0])]
+    for x, values in ends:
+        suspects = np.flatnonzero((np.asarray(values) == 0) & np.asarray((x != 0).any(-1)))
+        if suspects.size:
+            _find_fault(walk, x[suspects[:1]])
+
+
+def require_diagonal_in_range(walk: Walk, kernel: Kernel, x: Float[Array, "n d"]) -> None:
+    """The same for a `kernel_diagonal`."""
+    finite = jnp.isfinite(kernel.nngp) & jnp.isfinite(kernel.ntk)
+    if not finite.all() or ((kernel.nngp == 0) & (x != 0).any(-1)).any():
+        _find_fault(walk, x)
+        _require_finite(kernel)
+
+
+def _require_finite(kernel: Kernel) -> None:
+    for name in ("nngp", "ntk"):
+        require_finite(f"{name} of the infinite network", getattr(kernel, name))
+
+
+def _find_fault(walk: Walk, x: Float[Array, "n d"]) -> None:
+    """Raise ValueError for the first layer after which a variance is zero or infinite."""
+    dtype = x.dtype
+    limits = jnp.finfo(dtype)
+    remedy = "smaller or larger scales" if dtype == jnp.float64 else "float64 (ntk.setup())"
+    alive, start = (x != 0).any(-1), paired_signal(x)
+    for place, signal in itertools.chain([Step("the inputs", start)], walk(start)):
+        for name, values in (("a variance", signal.var1), ("a tangent kernel", signal.ntk)):
+            if not jnp.isfinite(values).all():
+                raise ValueError(
+                    f"the kernel overflows {dtype} in {place}: {name} is larger than "
+                    f"{float(limits.max):.2g}; use {remedy}"
+                )
+        if (alive & (signal.var1 < limits.tiny)).any():
+            raise ValueError(
+                f"the kernel underflows {dtype} in {place}: a variance is smaller than "
+                f"{float(limits.tiny):.2g} and counts as zero; use {remedy}"
+            )

@@ -1,0 +1,75 @@
+"""The empirical kernel array by array: what each layer's weights and biases contribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from ntkbook._base.arguments import require_choice
+from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
+from ntkbook.networks.containers import Container
+from ntkbook.networks.dense import Dense
+from ntkbook.networks.layer import Layer
+from ntkbook.tangents.empirical import OUTPUTS, finished, jacobian_sizes
+from ntkbook.tangents.factorised import factorisable, factorised_shares
+from ntkbook.tangents.model import Model
+from ntkbook.tangents.probes import checked_arguments
+from ntkbook.tangents.strips import by_contraction
+
+
+def empirical_shares(
+    f: Model,
+    params: PyTree,
+    x1: Num[ArrayLike, "n1 *d"],
+    x2: Num[ArrayLike, "n2 *d"] | None = None,
+    *,
+    outputs: str = "full",
+    progress: bool = False,
+) -> PyTree[Float[Array, "..."]]:
+    """What each array of parameters contributes to the tangent kernel of f.
+
+    Θ = Σ_l J_l(x1) J_l(x2)^T, J_l being the derivative of the outputs in the leaf l of `params`.
+    Layers of this package take the factorised way, as cheap as their kernel; other networks take
+    contraction, in blocks.
+
+    **Arguments**: as for `empirical_ntk`.
+
+    **Returns**: a pytree of the form of `params`, with a kernel of the shape and dtype of
+    `empirical_ntk`'s for each array.  Their sum in the order of `jax.tree.leaves` is
+    `empirical_ntk(…)`, up to rounding.  `net.kernel_shares` gives the same at infinite width.
+
+    **Raises**: as `empirical_ntk`.
+
+    **Source**: Jacot et al. 2018, section 4.
+
+    >>> import jax.numpy as jnp
+    >>> f = lambda params, x: x @ params["w"] + params["b"]
+    >>> params = {"w": jnp.ones(2), "b": jnp.ones(())}
+    >>> shares = empirical_shares(f, params, jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+    >>> {name: share.tolist() for name, share in shares.items()}
+    {'b': [[1.0, 1.0], [1.0, 1.0]], 'w': [[5.0, 11.0], [11.0, 25.0]]}
+    """
+    require_choice("outputs", outputs, OUTPUTS)
+    params, x1, x2, k = checked_arguments(f, params, x1, x2)
+    trace = outputs != "full" or k == 1
+    net = factorisable(f)
+    if net is None:
+        sizes = jacobian_sizes(params, x1, x2, k)
+        shares = by_contraction(f, trace, True, params, x1, x2, sizes, progress)
+    else:
+        layers = factorised_shares(net, trace, params, x1, x2)
+        used = zip(layers, _dense_parameters(net, params), strict=True)
+        shares = [layer[name] for layer, own in used for name in sorted(own)]
+    tree = jax.tree.structure(params)
+    return jax.tree.unflatten(tree, [finished(share, outputs, params, k) for share in shares])
+
+
+def _dense_parameters(layer: Layer, params: PyTree) -> Iterator[dict[str, Array]]:
+    """The parameters of each dense layer, in the order of the layers."""
+    if isinstance(layer, Dense):
+        yield params
+    if isinstance(layer, Container):
+        inner: Sequence[PyTree] = params
+        for part, own in layer.pairs(inner):
+            yield from _dense_parameters(part, own)

@@ -1,0 +1,167 @@
+"""Kernels of float32 entries: what rounding there allows is kept, what it hides is said."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkbook import (
+    Dense,
+    Erf,
+    Kernel,
+    Relu,
+    Serial,
+    condition_number,
+    gradient_descent,
+    gradient_flow,
+    max_learning_rate,
+    modes,
+)
+
+EPS = np.finfo(np.float32).eps
+NET = Serial(Dense(8, 2**0.5), Erf(), Dense(1))
+
+
+@pytest.fixture(scope="module")
+def thousand():
+    """The same 1000 inputs in both precisions: kernels and targets."""
+    x = jax.random.normal(jax.random.key(0), (1000, 8), jnp.float32)
+    wide = np.array(x, np.float64)
+    return NET.kernel(x), jnp.sin(3 * x[:, 0]), NET.kernel(wide), np.sin(3 * wide[:, 0])
+
+
+@pytest.fixture
+def silent():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.usefixtures("silent")
+def test_the_forecast_is_that_of_float64_to_first_order_in_the_rounding_of_the_kernel(thousand):
+    k32, y32, k, y = thousand
+    error = np.array(k32.ntk, np.float64) - k.ntk
+    flow, exact = gradient_flow(k32, y32), gradient_flow(k, y)
+    assert (flow.modes.values > 0).all()
+    assert flow.loss(1.0).dtype == flow.train(1.0).dtype == jnp.float32
+    norm, lowest = np.linalg.norm(error, 2), float(exact.modes.values[-1]) - 1e-4
+    for t in (1e2, 1e4, np.inf):
+        # Duhamel: e^{−tK'} − e^{−tK} = −∫ e^{−(t−s)K} E e^{−sK'} ds, of norm t e^{−tλ}‖E‖ at most.
+        bound = 0 if np.isinf(t) else t * np.exp(-t * lowest) * norm * np.linalg.norm(y)
+        gap = np.linalg.norm(flow.train(t) - exact.train(t))
+        assert gap <= bound + 8 * EPS * np.linalg.norm(y)
+    times = np.array([1e2, 1e4])
+    there, slope = jax.jvp(
+        lambda kernel: jnp.log(gradient_flow(kernel, y).loss(times)), (k.ntk,), (error,)
+    )
+    change = np.log(flow.loss(times).astype(float)) - there
+    assert (abs(change) < 1e-3).all()  # with the modes up to N·eps·λmax left out: 2 and 37
+    np.testing.assert_allclose(change, slope, rtol=0.05, atol=10 * EPS)
+    assert flow.loss(np.inf) == 0
+
+
+@pytest.mark.usefixtures("silent")
+def test_descent_forecasts_as_in_float64(thousand):
+    k32, k = (kernel.ntk[:300, :300] for kernel in thousand[::2])
+    y32, y = (targets[:300] for targets in thousand[1::2])
+    rate = float(max_learning_rate(k32)) / 2
+    np.testing.assert_allclose(rate, max_learning_rate(k) / 2, rtol=1e-6)
+    descent = gradient_descent(k32, y32, rate, 0.9)
+    exact = gradient_descent(k, y, rate, 0.9)
+    # Rounding of ηλ and β, multiplied by the number of steps, is felt in a mode's decay.
+    for steps, tolerance in ((10, 1e-5), (1000, 1e-3)):
+        np.testing.assert_allclose(descent.loss(steps), exact.loss(steps), rtol=tolerance)
+    assert descent.loss(10**6) < 1e-30
+
+
+def test_what_is_null_stays_null():
+    # A linear kernel of rank 8: 392 modes that are not there, however the entries are rounded.
+    x = jax.random.normal(jax.random.key(1), (400, 8), jnp.float32)
+    y = jnp.sin(3 * x[:, 0])
+    with pytest.warns(UserWarning, match="392 of the 400 eigenvalues of k_train cannot be told"):
+        flow = gradient_flow(Serial(Dense(1)).kernel(x), y)
+    wide = np.array(x, np.float64)
+    exact = gradient_flow(wide @ wide.T / 8, np.array(y, np.float64))
+    assert (flow.modes.values > 0).sum() == 8
+    for t in (1.0, np.inf):
+        np.testing.assert_allclose(flow.loss(t), exact.loss(t), rtol=1e-5)
+        np.testing.assert_allclose(flow.train(t), exact.train(t), atol=1e-5)
+    assert condition_number(Serial(Dense(1)).kernel(x).ntk) == np.inf
+
+
+@pytest.mark.parametrize("solve", [gradient_flow, lambda *a, **b: gradient_descent(*a, 0.1, **b)])
+def test_one_warning_says_how_much_is_lost(solve):
+    kernel, y = np.ones((2, 2)), np.array([0.0, 1.0])
+    said = r"1 of the 2 eigenvalues .* in float32, .* hold 50 % of .* ntk.setup\(\)"
+    with pytest.warns(UserWarning, match=said) as caught:
+        solve(np.float32(kernel), np.float32(y))
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match="hold 50 %"):  # the entries are what counts
+        solve(np.float32(kernel), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solve(kernel, y)  # float64, where a null mode is one
+        solve(np.float32(kernel), np.float32([1.0, 1.1]))  # a share below 1 %
+        solve(np.float32(kernel), np.float32([0.0, 1.0]), f0=np.float32([0.0, 1.0]))
+        jax.jit(lambda k: solve(k, y).modes.values)(np.float32(kernel))
+
+
+def test_entries_of_float32_among_wider_numbers_are_known_for_what_they_are():
+    x = jnp.linspace(-1, 1, 60, dtype=jnp.float32)[:, None]
+    kernel, y = NET.kernel(x).ntk, np.array(x[:, 0], np.float64)
+    assert np.linalg.eigvalsh(np.array(kernel, np.float64))[0] < -1e-8  # refused, were it float64
+    flow = gradient_flow(kernel, y)
+    assert flow.loss(1.0).dtype == np.float64
+    assert (flow.modes.values >= 0).all()
+    assert 0 < (flow.modes.values == 0).sum() < 60
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrower_dtypes_are_decomposed_too(dtype):
+    kernel = jnp.array([[2.0, 1.0], [1.0, 2.0]], dtype)
+    flow = gradient_flow(kernel, jnp.array([1.0, -1.0], dtype))
+    assert flow.train(1.0).dtype == dtype
+    np.testing.assert_allclose(np.float64(flow.train(1.0)), [0.632, -0.632], atol=0.01)
+
+
+def test_modes_of_float32_are_those_of_float64_rounded_once():
+    rng = np.random.default_rng(0)
+    j = rng.normal(size=(50, 60)).astype(np.float32)
+    kernel = jnp.array(j @ j.T)
+    found, exact = modes(kernel), np.linalg.eigvalsh(np.array(kernel, np.float64))[::-1]
+    np.testing.assert_allclose(found.values, exact, rtol=2 * EPS)
+    assert found.values.dtype == found.vectors.dtype == jnp.float32
+    np.testing.assert_allclose(condition_number(kernel), exact[0] / exact[-1], rtol=4 * EPS)
+    np.testing.assert_allclose(jax.jit(modes)(kernel).values, exact, atol=50 * EPS * exact[0])
+
+
+DEEP = Serial(*[layer for _ in range(10) for layer in (Dense(1, 2**0.5), Relu())], Dense(1))
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be told from zero")
+@pytest.mark.parametrize("net", [NET, DEEP, Serial(Dense(1))])
+@pytest.mark.parametrize("size", [2, 30, 300])
+def test_psd_kernels_in_float32_are_not_refused(net, size):
+    # Inputs on a line, the first two nearly equal: most eigenvalues are below the rounding.
+    x = jnp.linspace(-2, 2, size, dtype=jnp.float32)[:, None].at[1].set(-2.0001)
+    for kernel in (net.kernel(x).nngp, net.kernel(x).ntk):
+        assert max_learning_rate(kernel) > 0
+        gradient_flow(kernel, x[:, 0] ** 0)
+    k = net.kernel(x)
+    covariance = gradient_flow(Kernel(k.nngp, k.ntk), x[:, 0] ** 0).ensemble(1.0)[1]
+    assert np.isfinite(covariance).all()
+
+
+@pytest.mark.parametrize(("size", "lowest"), [(2, -1e-2), (2, -1e-3), (30, -1e-3), (1000, -1e-3)])
+def test_indefinite_matrices_in_float32_are_refused(size, lowest):
+    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(size, size)))[0]
+    for spectrum, refuse in (
+        (np.linspace(lowest, 1, size), lambda k: gradient_flow(k, np.ones(size, np.float32))),
+        (np.geomspace(1e-9, 1, size), max_learning_rate),
+    ):
+        kernel = (basis * np.append(lowest, spectrum[1:])) @ basis.T
+        kernel = ((kernel + kernel.T) / 2).astype(np.float32)
+        with pytest.raises(ValueError, match=f"positive semi-definite.* {lowest:.3g} beside"):
+            refuse(kernel)
