@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ jax.config.update("jax_enable_x64", True)  # the tests' own; the package never t
 import typed  # noqa: E402  (it imports the package, after the settings above)
 
 typed.install()  # every public function is held to its annotations in all tests
+
+
+MAPS = Path("/proc/self/maps")
+MANY = 20_000  # Linux allows a process 65,530 pieces of memory; a compiled program takes several
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    """After a file, forget what was compiled if it is much: a process out of pieces crashes."""
+    yield
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MANY:
+        jax.clear_caches()
 
 
 class Scheduling(LoadFileScheduling):

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,10 +46,12 @@ def require_in_range(
         _require_finite(kernel)
     if kernel.nngp.size == 0:
         return
-    ends = [(x1, kernel.nngp.diagonal() if x2 is None else kernel.nngp[:, 0])]
-    ends += [] if x2 is None else [(x2, kernel.nngp[0])]
+    # On a CPU by NumPy, which looks where the numbers are, and compiles nothing.
+    nngp = np.asarray(kernel.nngp) if jax.default_backend() == "cpu" else kernel.nngp
+    ends = [(x1, nngp.diagonal() if x2 is None else nngp[:, 0])]
+    ends += [] if x2 is None else [(x2, nngp[0])]
     for x, values in ends:
-        suspects = np.flatnonzero((np.asarray(values) == 0) & np.asarray((x != 0).any(-1)))
+        suspects = np.flatnonzero((np.asarray(values) == 0) & (np.asarray(x) != 0).any(-1))
         if suspects.size:
             _find_fault(walk, x[suspects[:1]])
 

@@ -131,9 +131,14 @@ def special_inputs(dtype):
 @pytest.mark.parametrize("name", ["relu", "relu with bias", "erf", "sin", "gelu", "abs"])
 def test_no_input_makes_nan_at_depth_one_thousand(name, dtype):
     activation, _, w_std, b_std = CASES[name]
-    kernel = network(activation, w_std, b_std, 1000).kernel(special_inputs(dtype))
+    net = network(activation, w_std, b_std, 1000)
+    if dtype == "float32" and name in ("erf", "sin"):
+        # In the chaotic phase the tangent kernel leaves the range of float32.
+        with pytest.raises(ValueError, match="overflows float32 in net.layers"):
+            net.kernel(special_inputs(dtype))
+        return
+    kernel = net.kernel(special_inputs(dtype))
     for matrix in (kernel.nngp, kernel.ntk):
-        # In the chaotic phase the tangent kernel may leave the range of float32.
         assert matrix.dtype == dtype
         assert not np.isnan(matrix).any()
         np.testing.assert_array_equal(matrix[0], matrix[1])

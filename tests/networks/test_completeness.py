@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_accuracy import FORMULAS, TABLE
+from exact_duals import CASES
+from test_accuracy import FORMULAS
 
 import ntkbook as ntk
 from ntkbook import estimators, networks
@@ -39,7 +40,7 @@ EXAMPLES = {
     "Elementwise": lambda: ntk.Elementwise(jax.nn.softplus, name="softplus", degree=30),
 }
 NUMERICAL = {  # no closed form, hence in no table of accuracy
-    "Tanh": "quadrature, which tests/gaussian/test_duals.py holds against adaptive quadrature",
+    "Tanh": "a series, which tests/gaussian/test_quadrature.py holds against a finer rule",
     "Elementwise": "any function, by quadrature or by its Hermite series",
 }
 WITHOUT_A_NAME = {  # not in `estimators.ACTIVATIONS`, though there are no numbers to choose
@@ -148,10 +149,13 @@ def _missing_of_an_activation(cls: type) -> Iterator[str]:
         )
     if dual.gap is None:
         yield f"{name}: step 1, give its dual a gap, 1 - |ρ| without cancellation"
-    tables = {"FORMULAS": FORMULAS.values(), "TABLE": [entry[0] for entry in TABLE.values()]}
+    tables = {
+        "FORMULAS of tests/networks/test_accuracy.py": FORMULAS.values(),
+        "CASES of tests/helpers/exact_duals.py": [known for known, _ in CASES.values()],
+    }
     for label, table in tables.items():
         if not any(_alike(dual, other) for other in table):
-            yield f"{name}: step 4, put its dual into {label} of tests/networks/test_accuracy.py"
+            yield f"{name}: step 4, put its dual into {label}"
     if not own & tabled(duals.__doc__ or ""):
         yield f"{name}: step 6, give its dual a row in the docstring of ntkbook/gaussian/duals.py"
 
@@ -236,9 +240,10 @@ def test_what_a_new_activation_lacks_is_said_step_by_step():
     assert said[0] == "Sinus: step 1, give its dual a gap, 1 - |ρ| without cancellation"
     assert said[1].startswith("Sinus: step 1, list its dual in __all__")
     assert said[2].startswith("Sinus: step 3, export it from ntkbook/__init__.py")
-    assert said[3] == (
-        "Sinus: step 4, put its dual into FORMULAS of tests/networks/test_accuracy.py"
-    )
+    assert said[3:5] == [
+        "Sinus: step 4, put its dual into CASES of tests/helpers/exact_duals.py",
+        "Sinus: step 4, put its dual into FORMULAS of tests/networks/test_accuracy.py",
+    ]
     assert said[5].startswith("Sinus: step 5, it has no numbers to choose: name it in ACTIVATIONS")
     assert said[7] == f"Sinus: step 6, list {__name__} in book/appendix/api.md"
 
