@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from browser import QUIET, find_chromium, served
 from notebooks import claims, quiz
+from notebooks.toc import lessons
 from playwright.sync_api import expect, sync_playwright
 from site_build import ROOT, built_site
 
@@ -13,6 +14,7 @@ DOCS = sorted(
     {path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "book").rglob("*.md")}
     | set(claims.notebooks(ROOT))
 )
+LESSONS = [path.relative_to(ROOT).with_suffix("").as_posix() for path in lessons(ROOT)]
 PATIENCE_MS = 120_000  # a busy machine may be slow; what never comes is found all the same
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -189,7 +191,7 @@ def bare(page):
     return page
 
 
-@pytest.mark.parametrize("doc", claims.notebooks(ROOT))
+@pytest.mark.parametrize("doc", LESSONS)
 def test_answers_and_quiz_options_open_by_keyboard(bare, address, doc):
     """And an option says whether it is right."""
     visit(bare, f"{address}{doc}.html")
