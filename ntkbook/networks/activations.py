@@ -273,12 +273,18 @@ class Tanh(Nonlinearity):
     For n inputs its kernel costs some 100 (w_std)² n² operations a layer, and more for
     variances above 5; see `quadrature.expectation` for the errors.
 
+    **Raises**: for a kernel, ValueError for variances above 1e14 (1e7 in float32), where it is a
+    step that no quadrature resolves; within `jit` the kernel is NaN there.
+
     >>> Tanh().apply((), jnp.array([0.0, 1.0])).round(4).tolist()
     [0.0, 0.7616]
     """
 
     fn = staticmethod(jnp.tanh)
     dual = quadrature(jnp.tanh)
+
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        return _within_reach("Tanh", signal, super().propagate(signal, hyperparameters))
 
 
 @dataclass(frozen=True)
@@ -327,17 +333,14 @@ class Elementwise(Nonlinearity):
         z = jax.ShapeDtypeStruct(signal.gap.shape, signal.gap.dtype)
         require_dtype(f"fn of {self.name}", jax.eval_shape(self.fn, z), z)
         after = super().propagate(signal, hyperparameters)
+        after = _within_reach(self.name, signal, after)
         error = jnp.maximum(
             *(_error(self.fn, q).max(initial=0) for q in (signal.var1, signal.var2))
         )
         tolerance = tolerable(signal.var1.dtype)
         if is_traced(error):
             jax.debug.callback(partial(self._judge, tolerance), error)
-            missed = jnp.where(error > _MISSED, jnp.nan, 0).astype(error.dtype)
-            parts = {
-                name: getattr(after, name) + missed for name in ("var1", "cosine", "gap", "ntk")
-            }
-            return replace(after, **parts)
+            return _lost(after, error > _MISSED)
         self._judge(tolerance, error, refuse=True)
         return after
 
@@ -359,6 +362,27 @@ class Elementwise(Nonlinearity):
         if refuse and float(error) > _MISSED:
             raise ValueError(reason)
         warnings.warn(reason, RuntimeWarning, stacklevel=2)
+
+
+def _within_reach(name: str, signal: Signal, after: Signal) -> Signal:
+    """`after`, refused (within `jit`: NaN) for variances at which quadrature resolves nothing."""
+    largest = 1e14 if jnp.finfo(signal.var1.dtype).eps < 1e-12 else 1e7
+    variance = jnp.maximum(signal.var1.max(initial=0), signal.var2.max(initial=0))
+    if is_traced(variance):
+        return _lost(after, variance > largest)
+    if variance > largest:
+        raise ValueError(
+            f"the kernel of {name} needs variances up to {largest:.0e} in {variance.dtype}, above "
+            f"which quadrature resolves nothing, got {float(variance):.2g}; use smaller scales"
+        )
+    return after
+
+
+def _lost(signal: Signal, where: Array) -> Signal:
+    """The signal, NaN if `where` says so."""
+    missed = jnp.where(where, jnp.nan, 0).astype(signal.gap.dtype)
+    parts = {name: getattr(signal, name) + missed for name in ("var1", "cosine", "gap", "ntk")}
+    return replace(signal, **parts)
 
 
 # An error of quadrature, relative to the diagonal, that is no kernel any more.
