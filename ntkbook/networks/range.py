@@ -1,7 +1,8 @@
 """Whether a kernel has stayed within the range of its dtype; if not, which layer left it.
 
-Only results are looked at, so that a kernel within the range costs nothing.  A variance that became
-infinite is NaN from then on, and one that became zero makes all its covariances zero.
+Only results are looked at, so that a kernel within the range costs little.  A variance that became
+infinite leaves something that is not finite, or zero; one that became zero makes all its
+covariances zero.
 """
 
 from __future__ import annotations
