@@ -5,6 +5,7 @@ Data flows one way, and the folders are read in its order; each imports only fro
 ============  ===================================================================================
 folder        what it holds
 ============  ===================================================================================
+`algebra`     what the computer-algebra system decides, and a second witness for all of it
 `evidence`    derivations that prove their steps, checks with declared bounds, figures that
               describe themselves
 `gaussian`    what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`

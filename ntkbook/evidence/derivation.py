@@ -2,46 +2,42 @@ r"""Derivations that check themselves.
 
 A `Derivation` is a chain of equations ``lhs = rhs``.  Every method adds one line and proves it: by
 algebra (`step`), or by a named rule (differentiate, integrate, substitute, …) whose result is
-computed by sympy and must equal what the author wrote.  A line that cannot be proved raises
-`DerivationError`; it never becomes part of the chain.  In a page the chain is shown as numbered,
-aligned equations.
+computed by sympy, must equal what the author wrote, and is found again by a second route
+(`witnesses`).  A line that cannot be proved raises `DerivationError`; it never becomes part of the
+chain.  Each line carries everything that it rests on, also through the derivations that it uses.
+In a page the chain is shown as numbered, aligned equations.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import sympy as sp
-from sympy.core.function import AppliedUndef
 
-from ntkbook.evidence import display, proof
+from ntkbook.algebra import domains, equality, expectations, matrices, witnesses
+from ntkbook.algebra.domains import entries
+from ntkbook.algebra.hypotheses import Hypothesis, Scope, bound_variables, rewrite
+from ntkbook.algebra.sampling import violated
+from ntkbook.evidence import rules
+from ntkbook.evidence.chain import DERIVATION_MIME, DerivationError, Expr, Line, rule
+from ntkbook.evidence.chain import Side as Side  # in the annotations of the constructor
 from ntkbook.evidence.display import Status
 
-DERIVATION_MIME = "application/vnd.ntkbook.derivation+json"
-
-Expr: TypeAlias = sp.Basic | sp.MatrixBase | complex | float  # what sympy takes for one
-if TYPE_CHECKING:
-    Side: TypeAlias = sp.Basic  # what the sides of a line are, once it is made
-else:
-    Side = Expr | None  # what may be passed for them
-
-
-class DerivationError(ValueError):
-    """A step that does not follow; the message names the step and the residual."""
+__all__ = ["DERIVATION_MIME", "Derivation", "DerivationError"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Derivation:
+class Derivation(Line):
     """One line ``lhs = rhs`` and, through `previous`, the proved chain that led to it.
 
     **Arguments**:
 
     - `label`: the equation's name, ``"eq-…"``, unique in the book; pages refer to it.
     - `lhs`, `rhs`: the first line.  Without `rhs` the chain starts from the expression `lhs`
-      itself.  A first line with two different sides is *given*: a definition or a hypothesis.
+      itself.  A first line with two different sides is *given*: the definition of a new name, such
+      as f(x), for all x; or a premise.
     - `because`: the reason shown beside the line.
     - `claim`: the id of the claim that the chain proves, such as ``"C13"``.
     - `nonzero`: scalars known not to vanish and square matrices known to be invertible, where that
@@ -60,76 +56,106 @@ class Derivation:
     ntkbook.evidence.derivation.DerivationError: eq-wrong, step 1 (wishful): the two sides...
     """
 
-    label: str
-    lhs: Side
-    rhs: Side = None
-    because: str = "definition"
-    claim: str | None = None
-    nonzero: tuple[sp.Basic, ...] = ()
-    status: Status = field(default="given", kw_only=True)
-    assumed: int = field(default=0, kw_only=True)
-    previous: Derivation | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"eq-[a-z0-9]+(-[a-z0-9]+)*", self.label):
-            raise ValueError(
-                f"label must look like 'eq-gradient-flow' (lower case, hyphens), not {self.label!r}"
-            )
-        lhs = proof.sympify("lhs", self.lhs)
-        rhs = lhs if self.rhs is None else proof.sympify("rhs", self.rhs)
-        if getattr(lhs, "shape", ()) != getattr(rhs, "shape", ()):
-            left, right = (getattr(side, "shape", "scalar") for side in (lhs, rhs))
-            raise DerivationError(f"{self._where()}: the sides have shapes {left} and {right}")
-        object.__setattr__(self, "lhs", lhs)
-        object.__setattr__(self, "rhs", rhs)
-        object.__setattr__(self, "nonzero", tuple(self.nonzero))
-        unknown = proof.unproved_denominators(rhs, self.nonzero)
-        if unknown:
-            raise DerivationError(
-                f"{self._where()}: division by {unknown[0]}, which may be zero (or, for a matrix, "
-                f"singular); declare the assumption on its symbols or list it in nonzero=(…)"
-            )
-
     # Rules -----------------------------------------------------------------------------------
 
+    @rule
     def step(self, new: Expr, because: str, numerically: bool = False) -> Derivation:
         """The same value, written differently.
 
         `numerically=True` is for equalities that sympy cannot prove: they are tested at forty
         random points to thirty digits, and the line is marked *checked*.
         """
-        return self._extend(self.lhs, self.rhs, new, because, numerically)
+        if new == self.rhs:
+            raise rules.Refusal("the step changes nothing")
+        return self._next(self.lhs, self.rhs, new, because, numerically)
 
+    @rule
     def using(self, facts: Facts, new: Expr, because: str, numerically: bool = False) -> Derivation:
         """Rewrite the right-hand side with known equalities.
 
         `facts` is another derivation, a mapping ``{a: b}``, an `sp.Eq`, or a list of these.  What
-        comes from a derivation is proved; a mapping or an equation counts as given.
+        a derivation rests on is inherited; a mapping or an equation is a premise of its own.
         """
-        pairs, assumed = _facts(facts)
-        rewritten = self.rhs.subs(pairs).doit()
-        if rewritten == self.rhs:
-            raise DerivationError(f"{self._where(because)}: none of {[a for a, _ in pairs]} occurs")
-        return self._extend(self.lhs, rewritten, new, because, numerically, assumed=assumed)
+        old, scope, premises, used = self.rhs, self.scope, [], []
+        for a, b, source in _facts(facts):
+            if isinstance(a, sp.Symbol) and scope.taken & (b.free_symbols | {a}):
+                raise rules.Refusal(
+                    f"{a} = {b} depends on what was integrated over or differentiated in before"
+                )
+            old = rewrite(old, a, b, source.scope if source else None)
+            scope = scope.holding(rules.held_by(a, b, source.scope if source else None, self.lhs))
+            if source:
+                used.append(source)
+            else:
+                premises.append(Hypothesis("premise", a, b, self.label))
+        if old == self.rhs:
+            patterns = [a for a, _, _ in _facts(facts)]
+            raise rules.Refusal(
+                f"none of {patterns} occurs (under an integral or derivative a fact must be a "
+                "derivation that holds for all values of its variable)"
+            )
+        return self._next(
+            self.lhs, old.doit(), new, because, numerically, scope=scope, more=premises, uses=used
+        )
 
+    @rule
     def substitute(
         self, values: Mapping[sp.Basic, Expr], new: Expr, because: str, numerically: bool = False
     ) -> Derivation:
-        """Specialise symbols, on both sides; the values must satisfy the symbols' assumptions."""
-        for symbol, value in values.items():
-            self._require_admissible(symbol, sp.sympify(value), because)
-        lhs, rhs = (side.subs(values).doit() for side in (self.lhs, self.rhs))
-        return self._extend(lhs, rhs, new, because, numerically)
+        """Specialise symbols for which the line holds in general, on both sides.
 
+        The values must satisfy the symbols' assumptions.  A line that holds at one point only, such
+        as x² = 4, is not general in x: rewrite it with `using`, which states a premise.
+        """
+        pairs = {key: rules.expression("values", value) for key, value in values.items()}
+        bound = bound_variables(self.lhs) | bound_variables(self.rhs)
+        for key, value in pairs.items():
+            if not isinstance(key, sp.Symbol):
+                raise rules.Refusal(f"{key} is not a symbol: state {key} = {value} with using(…)")
+            flag = violated(key, value)
+            if flag:
+                raise rules.Refusal(f"{key} is declared {flag}, which {value} is not")
+            self._require_general((key,))
+            if value.free_symbols & (bound | self.scope.taken) - {key}:
+                raise rules.Refusal(
+                    f"{value} contains a variable in which a derivative, integral, limit or mean "
+                    f"was taken while {key} was held fixed"
+                )
+        lhs, rhs = (side.subs(pairs, simultaneous=True) for side in (self.lhs, self.rhs))
+        symbols = frozenset().union(*(value.free_symbols for value in pairs.values()))
+        moved = [rules.specialised(h, pairs) for h in self.rests_on]
+        scope = self.scope.renaming(pairs, symbols)
+        return self._next(lhs, rhs.doit(), new, because, numerically, scope=scope, instead=moved)
+
+    @rule
     def differentiate(
-        self, x: sp.Basic, new: Expr, because: str, numerically: bool = False
+        self,
+        x: sp.Symbol,
+        new: Expr,
+        because: str,
+        numerically: bool = False,
+        on: tuple[Expr, Expr] | None = None,
     ) -> Derivation:
-        """d/dx of both sides."""
-        if not self.lhs.has(x):
-            raise DerivationError(f"{self._where(because)}: the left side does not depend on {x}")
-        lhs = self.lhs.diff(x) if proof.is_matrix(self.lhs) else sp.Derivative(self.lhs, x)
-        return self._extend(lhs, self.rhs.diff(x).doit(), new, because, numerically)
+        """d/dx of both sides; `on=(a, b)` restricts x to an interval that avoids the kinks."""
+        self._require_general((x,))
+        scope, more = rules.restricted(self, x, on)
+        kink = domains.kink(self.rhs, x, rules.interval(on))
+        if kink is not None:
+            raise rules.Refusal(
+                f"{kink} need not have a derivative in {x}: give an interval on=(a, b) that avoids "
+                "its kinks"
+            )
+        where, s = rules.inside(x, on)
+        old = domains.elementwise(lambda e: e.subs(x, where).diff(s).doit(), self.rhs)
+        slope = new.subs(x, where) * where.diff(s)
+        status = self._require_equal(old, slope, numerically=numerically)
+        found = witnesses.of_derivative(self.rhs.subs(x, where), slope, s)
+        lhs = self.lhs.diff(x) if domains.is_matrix(self.lhs) else sp.Derivative(self.lhs, x)
+        return self._witnessed(
+            found, lhs, new, because, status, scope=scope.taking((x,)), more=more
+        )
 
+    @rule
     def integrate(
         self,
         limits: tuple[sp.Basic, Expr, Expr],
@@ -145,44 +171,56 @@ class Derivation:
         antiderivative may jump between the limits.
         """
         x, a, b = (sp.sympify(item) for item in limits)
+        self._require_general((x,))
+        rules.require_inside(self, x, a, b)
         if antiderivative is None:
-            result = sp.integrate(self.rhs, (x, a, b))
+            result = domains.elementwise(lambda e: sp.integrate(e, (x, a, b)), self.rhs)
             if result.has(sp.Integral):
-                raise DerivationError(
-                    f"{self._where(because)}: sympy finds no integral; give an antiderivative"
-                )
+                raise rules.Refusal("sympy finds no integral; give an antiderivative")
         else:
-            primitive = sp.sympify(antiderivative)
-            self._require_equal(self.rhs, primitive.diff(x), because, numerically)
-            result = proof.value_at(primitive, x, b, "-") - proof.value_at(primitive, x, a, "+")
-        lhs: sp.Basic = sp.Integral(self.lhs, (x, a, b))
-        if isinstance(self.lhs, sp.Derivative) and self.lhs.args[1:] == (sp.Tuple(x, 1),):
-            lhs = self.lhs.expr.subs(x, b) - self.lhs.expr.subs(x, a)
-        line = self._extend(lhs, result, new, because, numerically)
-        for old, value in zip(proof.entries(self.rhs), proof.entries(line.rhs), strict=True):
-            found = proof.counterexample_to_integral(old, x, a, b, value)
-            if found:
-                raise DerivationError(f"{self._where(because)}: quadrature gives {found}")
-        return line
+            self._require_equal(self.rhs, antiderivative.diff(x), numerically=numerically)
+            result = rules.value_at(antiderivative, x, b, "-") - rules.value_at(
+                antiderivative, x, a, "+"
+            )
+        status = self._require_equal(result, new, numerically=numerically)
+        found = witnesses.of_integral(self.rhs, x, a, b, new)
+        lhs = rules.integral_of(self.lhs, x, a, b)
+        return self._witnessed(found, lhs, new, because, status, scope=self._done_with((x,)))
 
+    @rule
     def limit(self, x: sp.Basic, x0: Expr, new: Expr, because: str, dir: str = "-") -> Derivation:
         """The limit of both sides as x → x0 (from below by default, which is what ∞ means)."""
-        result = proof.elementwise(lambda e: sp.limit(e, x, x0, dir), self.rhs)
-        lhs = proof.elementwise(lambda e: sp.Limit(e, x, x0, dir), self.lhs)
-        return self._extend(lhs, result, new, because)
+        self._require_general((x,))
+        x0 = sp.sympify(x0)
+        if x0.is_finite and violated(x, x0 + sp.Rational(1 if dir == "+" else -1, 10**6)):
+            raise rules.Refusal(
+                f"{x} cannot approach {x0} from {'above' if dir == '+' else 'below'}"
+            )
+        result = domains.elementwise(lambda e: sp.limit(e, x, x0, dir), self.rhs)
+        lhs = domains.elementwise(lambda e: sp.Limit(e, x, x0, dir), self.lhs)
+        status = self._require_equal(result, new)
+        found = witnesses.of_limit(self.rhs, x, x0, dir, new)
+        return self._witnessed(found, lhs, new, because, status, scope=self._done_with((x,)))
 
+    @rule
     def series(
         self, x: sp.Basic, x0: Expr, order: int, new: Expr, because: str, numerically: bool = False
     ) -> Derivation:
         """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""
-        polynomial = proof.elementwise(
-            lambda e: proof.taylor_polynomial(e, x, sp.sympify(x0), order), self.rhs
+        self._require_general((x,))
+        x0 = sp.sympify(x0)
+        polynomial = domains.elementwise(
+            lambda e: rules.taylor_polynomial(e, x, x0, order), self.rhs
         )
-        self._require_equal(polynomial, proof.sympify("new", new), because, numerically)
+        status = self._require_equal(polynomial, new, numerically=numerically)
+        found = witnesses.of_series(self.rhs, x, x0, order, polynomial)
+        written = new
         if not isinstance(self.rhs, sp.MatrixBase):
-            polynomial = new = sp.sympify(new) + sp.Order((x - x0) ** order, (x, x0))
-        return self._extend(self.lhs, polynomial, new, because, numerically)
+            written = new + sp.Order((x - x0) ** order, (x, x0))
+        scope = self.scope.taking((x,))
+        return self._witnessed(found, self.lhs, written, because, status, scope=scope)
 
+    @rule
     def solve_ode(
         self,
         f: sp.Basic | sp.MatrixBase,
@@ -194,38 +232,41 @@ class Derivation:
         """From ``df/dt = rhs`` to ``f = solution``, verified in the equation and at ``{t: t0}``.
 
         The right-hand side must be continuously differentiable in f: the solution is then unique.
+        The initial value ``f(t0) = values`` is a premise.  The solution must be finite and without
+        kinks for all t, so that it cannot jump or pass through a pole.
         """
         ((t, t0),) = initial.items()
-        self._require_admissible(t, sp.sympify(t0), because)
+        t0 = rules.expression("initial", t0)
+        f = rules.expression("f", f)
+        flag = violated(t, t0)
+        if flag:
+            raise rules.Refusal(f"{t} is declared {flag}, which {t0} is not")
         if self.lhs.doit() != f.diff(t):
-            raise DerivationError(f"{self._where(because)}: the line must read d({f})/d{t} = …")
-        slopes = [self.rhs.diff(part) for part in proof.entries(f)]
-        if any(proof.unproved_denominators(slope, self.nonzero) for slope in slopes):
-            raise DerivationError(f"{self._where(because)}: the solution may not be unique")
-        solution, values = proof.sympify("solution", solution), proof.sympify("values", values)
-        pairs = list(zip(proof.entries(f), proof.entries(solution), strict=True))
-        if solution.has(AppliedUndef) and any(solution.has(a) for a, _ in pairs):
-            raise DerivationError(f"{self._where(because)}: the solution still contains {f}")
-        self._require_equal(self.rhs.subs(pairs).doit(), solution.diff(t), because, False)
-        self._require_equal(values, solution.subs(t, t0), f"{because}, initial value", False)
-        return self._extend(f, solution, solution, because)
+            raise rules.Refusal(f"the line must read d({f})/d{t} = …")
+        self._require_general((t,))
+        rules.require_well_posed(self, f, t, solution, values)
+        pairs = list(zip(entries(f), entries(solution), strict=True))
+        self._require_equal(self.rhs.subs(pairs).doit(), solution.diff(t))
+        start = solution.subs(t, t0)
+        self._require_equal(values, start, "initial value")
+        found = witnesses.of_ode(self.rhs, f, solution, t, t0)
+        begin = Hypothesis("initial value", f.subs(t, t0), values, self.label)
+        scope = self.scope.taking((t,))
+        return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[begin])
 
+    @rule
     def solve_for(
         self, x: sp.Basic, new: Expr, because: str, numerically: bool = False
     ) -> Derivation:
         """From ``lhs = rhs`` to ``x = new``; the solution must be the only one."""
-        equation = self.lhs.doit() - self.rhs
-        new = proof.sympify("new", new)
-        unknown = sp.Dummy("x")  # x may be a function such as f(t), for which sympy has no diff
-        slope = sp.simplify(equation.subs(x, unknown).diff(unknown))
-        linear = not slope.has(unknown)
-        if linear and proof.unproved_denominators(1 / slope, self.nonzero):
-            raise DerivationError(f"{self._where(because)}: the factor {slope} of {x} may be zero")
-        if not linear and len(sp.solve(equation, x)) != 1:
-            raise DerivationError(f"{self._where(because)}: {x} has more than one solution")
-        self._require_equal(sp.S.Zero, equation.subs(x, new).doit(), because, numerically)
-        return self._extend(x, new, new, because, numerically)
+        rules.require_one_solution(self, x)
+        equation = self.lhs - self.rhs
+        status = self._require_equal(
+            sp.S.Zero, equation.subs(x, new).doit(), numerically=numerically
+        )
+        return self._line(x, new, because, status, scope=Scope(frozenset(), taken=self.scope.taken))
 
+    @rule
     def matrix(
         self, new: Expr, because: str, left: Expr | None = None, right: Expr | None = None
     ) -> Derivation:
@@ -234,142 +275,64 @@ class Derivation:
         ``left · (new − old) · right`` must expand to zero; `left` and `right`, if given, must be
         listed as invertible in `nonzero`.
         """
-        new = sp.sympify(new)
         for side in (left, right):
-            if side is not None and side not in self.nonzero:
-                raise DerivationError(f"{self._where(because)}: {side} is not declared invertible")
-        if not proof.matrix_identity(self.rhs, new, left, right):
-            raise DerivationError(
-                f"{self._where(because)}: ({new}) − ({self.rhs}) does not expand to zero"
-            )
-        difference = proof.matrix_counterexample(self.rhs, new)
+            if side is not None and side not in self._nonzero():
+                raise rules.Refusal(f"{side} is not declared invertible")
+        if new == self.rhs:
+            raise rules.Refusal("the step changes nothing")
+        if not matrices.matrix_identity(self.rhs, new, left, right):
+            raise rules.Refusal(f"({new}) − ({self.rhs}) does not expand to zero")
+        difference = matrices.matrix_counterexample(self.rhs, new)
         if not difference < 1e-10:
-            raise DerivationError(
-                f"{self._where(because)}: random matrices differ by {difference:.1e} (relative)"
-            )
-        return replace(self, rhs=new, because=because, status="proved", assumed=0, previous=self)
+            raise rules.Refusal(f"random matrices differ by {difference:.1e} (relative)")
+        return self._line(self.lhs, new, because, "proved")
 
+    @rule
     def expectation(
-        self, variances: Mapping[sp.Basic, Expr], new: Expr, because: str, numerically: bool = False
+        self, law: Mapping[object, object], new: Expr, because: str, numerically: bool = False
     ) -> Derivation:
-        """E of both sides over independent centred Gaussians ``{u: variance}``."""
-        result = proof.elementwise(lambda e: proof.gaussian_expectation(e, variances), self.rhs)
-        return self._extend(proof.Expectation(self.lhs), result, new, because, numerically)
+        """E of both sides over centred Gaussians.
 
-    # What is known ---------------------------------------------------------------------------
-
-    @property
-    def conclusion(self) -> sp.Eq:
-        """The last line, as a sympy equation."""
-        return sp.Eq(self.lhs, self.rhs, evaluate=False)
-
-    @property
-    def lines(self) -> tuple[Derivation, ...]:
-        """The chain, first line first."""
-        return (*self.previous.lines, self) if self.previous else (self,)
-
-    def count(self, status: Status) -> int:
-        """How many lines are ``"proved"``, ``"checked"`` or (with the facts used) ``"given"``."""
-        lines = [line for line in self.lines if line.status == status and not line.is_bare_start]
-        assumed = sum(line.assumed for line in self.lines) if status == "given" else 0
-        return len(lines) + assumed
-
-    @property
-    def is_bare_start(self) -> bool:
-        """Whether this is a first line that states no equation, only an expression."""
-        return self.previous is None and self.lhs == self.rhs
-
-    # Display ---------------------------------------------------------------------------------
-
-    def __repr__(self) -> str:
-        return display.text(self)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        record: dict[str, object] = {
-            "label": self.label,
-            "claim": self.claim,
-            **{status: self.count(status) for status in display.WORDS},
-        }
-        return {
-            "text/plain": repr(self),
-            "text/markdown": display.markdown(self),
-            DERIVATION_MIME: record,
-        }
-
-    # Checking --------------------------------------------------------------------------------
-
-    def _extend(
-        self, lhs, old, new, because: str, numerically: bool = False, assumed: int = 0
-    ) -> Derivation:
-        new = proof.sympify("new", new)
-        self._require_equal(old, new, because, numerically)
+        `law` is ``{u: variance}``, the variables being independent, or ``{(u, v): covariance
+        matrix}``.  The law is shown; what is averaged must be absolutely integrable.
+        """
+        given = rules.law(law)
+        rules.require_mean(self, given)
         status: Status = "checked" if numerically else "proved"
-        return replace(
-            self, lhs=lhs, rhs=new, because=because, status=status, assumed=assumed, previous=self
+        silent = False
+        for old, value in zip(entries(self.rhs), entries(new), strict=True):
+            found = witnesses.of_mean(old, given, value)
+            if isinstance(found, str):
+                raise rules.Refusal(f"the two sides differ: {found}")
+            silent = silent or found is witnesses.SILENT
+            if numerically and found is witnesses.SILENT:
+                raise rules.Refusal("cannot be evaluated by quadrature")
+            if not numerically and not expectations.verified(old, given, value, equality.equal):
+                raise rules.Refusal(f"the mean of {old} is not known, or differs from {value}")
+        lhs = domains.elementwise(lambda e: expectations.Expectation.over(e, given), self.lhs)
+        if silent and status == "proved":
+            status = "computed"
+        return self._line(
+            lhs,
+            new,
+            because,
+            status,
+            scope=self._done_with(given.variables),
+            more=[Hypothesis("law", sp.Tuple(*given.variables), given.covariance, self.label)],
         )
-
-    def _require_equal(self, old, new, because: str, numerically: bool) -> None:
-        if not isinstance(because, str) or not because.strip():
-            raise ValueError("because must say in words why the step holds")
-        where = self._where(because)
-        if proof.is_symbolic_matrix(old) or proof.is_symbolic_matrix(new):
-            if sp.sympify(old) != new:
-                raise DerivationError(f"{where}: matrices of symbolic size need the rule .matrix")
-            return
-        shapes = [getattr(side, "shape", "scalar") for side in (old, new)]
-        if shapes[0] != shapes[1]:
-            raise DerivationError(f"{where}: a {shapes[1]} cannot equal a {shapes[0]}")
-        if sp.sympify(old).has(sp.nan, sp.zoo) or new.has(sp.nan, sp.zoo):
-            raise DerivationError(f"{where}: the line is undefined (nan or complex infinity)")
-        orders = [sp.expand(e).getO() if isinstance(e, sp.Expr) else None for e in (old, new)]
-        if orders[0] != orders[1]:
-            raise DerivationError(f"{where}: the orders {orders[0]} and {orders[1]} differ")
-        if orders[0] is not None:
-            old, new = old.removeO(), new.removeO()
-        points = proof.POINTS_FOR_CHECK if numerically else proof.POINTS_FOR_PROOF
-        found = proof.counterexample(old, new, points)
-        if isinstance(found, tuple):
-            point = ", ".join(f"{s} = {sp.N(v, 6)}" for s, v in found[0].items())
-            residual = sp.simplify(sp.expand(new - old))
-            raise DerivationError(f"{where}: the two sides differ by {residual}, e.g. at {point}")
-        if numerically:
-            if found is False:
-                raise DerivationError(f"{where}: cannot be evaluated at random points")
-            return
-        pairs = zip(proof.entries(old), proof.entries(new), strict=True)
-        residuals = [b - a for a, b in pairs]
-        unproved = [r for r in residuals if r != 0 and not proof.simplifies_to_zero(r)]
-        if unproved:
-            hint = "; it vanishes at random points: rewrite it, or declare numerically=True"
-            raise DerivationError(
-                f"{where}: sympy cannot prove {unproved[0]} = 0{hint if found is None else ''}"
-            )
-
-    def _require_admissible(self, symbol, value: sp.Expr, because: str) -> None:
-        for flag in ("integer", "real", "positive", "negative", "nonnegative", "nonzero"):
-            if getattr(symbol, f"is_{flag}", None) and not getattr(value, f"is_{flag}"):
-                raise DerivationError(
-                    f"{self._where(because)}: {symbol} is declared {flag}, which {value} is not"
-                )
-
-    def _where(self, because: str | None = None) -> str:
-        number = len(self.lines) - (0 if because else 1)
-        return f"{self.label}, step {number} ({because or self.because})"
 
 
 Facts: TypeAlias = Derivation | sp.Eq | Mapping[sp.Basic, Expr] | Iterable  # of these again
 
 
-def _facts(facts: Facts) -> tuple[list[tuple[sp.Basic, sp.Basic]], int]:
-    """Pairs (known expression, its value) and how many of them are not themselves proved."""
+def _facts(facts: Facts) -> list[tuple[sp.Basic, sp.Basic, Derivation | None]]:
+    """Known expressions, their values, and the derivation that found them, if one did."""
     if isinstance(facts, Derivation):
-        pairs = list(zip(proof.entries(facts.lhs), proof.entries(facts.rhs), strict=True))
-        return pairs, 0
+        return [(a, b, facts) for a, b in zip(entries(facts.lhs), entries(facts.rhs), strict=True)]
     if isinstance(facts, sp.Eq):
-        return [facts.args], 1
+        return [(*facts.args, None)]
     if isinstance(facts, Mapping):
-        return [(sp.sympify(a), sp.sympify(b)) for a, b in facts.items()], len(facts)
+        return [(sp.sympify(a), sp.sympify(b), None) for a, b in facts.items()]
     if isinstance(facts, Iterable):
-        found = [_facts(fact) for fact in facts]
-        return [pair for pairs, _ in found for pair in pairs], sum(n for _, n in found)
+        return [pair for fact in facts for pair in _facts(fact)]
     raise TypeError(f"facts must be derivations, equations or a mapping, not {type(facts)}")

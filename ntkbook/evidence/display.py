@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import sympy as sp
 
-from ntkbook.evidence import proof
+from ntkbook.algebra.hypotheses import Hypothesis, Statement
+from ntkbook.evidence.printing import aligned, latex, plain
 
-Status = Literal["given", "proved", "checked"]
+Status = Literal["given", "proved", "computed", "checked"]
+WEAKNESS: tuple[Status, ...] = ("given", "proved", "computed", "checked")  # the last is weakest
 WORDS: dict[Status, str] = {
     "proved": "proved",
+    "computed": "computed by one route",
     "checked": "checked numerically",
-    "given": "given",
 }
+_LONGEST = 60  # characters of LaTeX beyond which a premise is named by its left side
 
 
-class Line(Protocol):
+class Line(Statement, Protocol):
     """What is read of a line: a `Derivation` is one."""
 
     @property
-    def label(self) -> str: ...
-    @property
-    def lhs(self) -> sp.Basic | sp.MatrixBase: ...
-    @property
-    def rhs(self) -> sp.Basic | sp.MatrixBase: ...
-    @property
     def because(self) -> str: ...
     @property
-    def nonzero(self) -> tuple[sp.Basic, ...]: ...
+    def claim(self) -> str | None: ...
     @property
     def status(self) -> Status: ...
     @property
-    def lines(self) -> Sequence[Line]: ...
+    def uses(self) -> Sequence[Self]: ...
+    @property
+    def previous(self) -> Self | None: ...
+    @property
+    def lines(self) -> Sequence[Self]: ...
     @property
     def is_bare_start(self) -> bool: ...
     def count(self, status: Status) -> int: ...
@@ -44,37 +46,52 @@ def text(chain: Line) -> str:
     rows = [f"{chain.label}: {_tally(chain)}"]
     for lhs, line in _rows(chain):
         if line.is_bare_start:
-            rows.append(f"  {_plain(line.lhs)}")
+            rows.append(f"  {plain(line.lhs)}")
             continue
-        head = "    " if lhs is None else f"  {_plain(lhs)} "
-        rows.append(f"{head}= {_plain(line.rhs)}   [{line.status}: {line.because}]")
-    if chain.nonzero:
-        rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, chain.nonzero))}")
+        head = "    " if lhs is None else f"  {plain(lhs)} "
+        rows.append(f"{head}= {plain(line.rhs)}   [{_status(line)}: {line.because}]")
+    nonzero = _nonzero(chain)
+    if nonzero:
+        rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, nonzero))}")
     return "\n".join(rows)
 
 
 def markdown(chain: Line) -> str:
     """Aligned equations, the reasons below: beside wide lines they would fall off a page."""
-    rows: list[str] = []
+    rows: list[tuple[str | None, str, sp.Basic]] = []
     reasons: list[str] = []
+    start = None
     for lhs, line in _rows(chain):
+        left = start if lhs is None else latex(lhs)
+        start = None
         if line.is_bare_start:
-            rows.append(f"{proof.latex(lhs)} &")
+            start = left
             continue
         letter = "abcdefghijklmnopqrstuvwxyz"[len(reasons)]
-        left = "" if lhs is None else f"{proof.latex(lhs)} "
-        rows.append(rf"{left}&\overset{{\text{{({letter})}}}}{{=}} {proof.latex(line.rhs)}")
-        mark = {"given": ", given", "checked": ", checked numerically", "proved": ""}
-        reasons.append(f"({letter}) {line.because}{mark[line.status]}")
-    if len(rows) > 1 and rows[0].endswith(" &"):
-        rows[:2] = [rows[0].removesuffix("&") + rows[1]]
+        rows.append((left, rf"\overset{{\text{{({letter})}}}}{{=}}", line.rhs))
+        reasons.append(f"({letter}) {line.because}{_used(line)}")
     notes = ["; ".join(reasons), f"*{_tally(chain)}*"]
-    if chain.nonzero:
-        symbols = ", ".join(f"${proof.latex(s)}$" for s in chain.nonzero)
-        notes.append(f"Taken as nonzero or invertible: {symbols}")
-    body = " \\\\\n".join(rows)
+    nonzero = _nonzero(chain)
+    if nonzero:
+        notes.append(
+            f"Taken as nonzero or invertible: {', '.join(f'${latex(s)}$' for s in nonzero)}"
+        )
     words = ". ".join(note for note in notes if note)
+    body = aligned(rows) if rows else f"& {start}"
     return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({chain.label})\n\n{words}."
+
+
+def record(chain: Line) -> dict[str, object]:
+    """What the claims page and the gate read of a chain."""
+    used = dict.fromkeys(u.label for line in chain.lines for u in line.uses)
+    return {
+        "label": chain.label,
+        "claim": chain.claim,
+        **{status: chain.count(status) for status in (*WORDS, "given")},
+        "kinds": dict(Counter(h.kind for h in chain.rests_on if h.kind != "nonzero")),
+        "rests on": [f"{h.kind}: {_statement(h)} ({h.label})" for h in chain.rests_on],
+        "uses": list(used),
+    }
 
 
 def _rows(chain: Line) -> list[tuple[sp.Basic | None, Line]]:
@@ -87,9 +104,66 @@ def _rows(chain: Line) -> list[tuple[sp.Basic | None, Line]]:
 
 
 def _tally(chain: Line) -> str:
-    counts = [f"{chain.count(s)} {word}" for s, word in WORDS.items() if chain.count(s)]
-    return ", ".join(counts) or "nothing derived yet"
+    done = [f"{chain.count(s)} {word}" for s, word in WORDS.items() if chain.count(s)]
+    kinds = Counter(h.kind for h in chain.rests_on if h.kind != "nonzero")
+    given = [f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in kinds.items()]
+    if given and done:
+        listed = ", ".join(given[:-1]) + " and " * (len(given) > 1) + given[-1]
+        return f"{', '.join(done)}, from {listed}"
+    return ", ".join(
+        done or [f"{g}, nothing derived yet" for g in given] or ["nothing derived yet"]
+    )
 
 
-def _plain(expr: sp.Basic | sp.MatrixBase) -> str:
-    return str(expr.tolist()) if isinstance(expr, sp.MatrixBase) else sp.sstr(expr)
+def _status(line: Line) -> str:
+    """The status of a line, for a given one its kind."""
+    return line.rests_on[0].kind if line.status == "given" else line.status
+
+
+def _used(line: Line) -> str:
+    """What a line takes from elsewhere: other derivations, and what it states itself."""
+    before = line.previous.rests_on if line.previous else ()
+    inherited = {h for u in line.uses for h in u.rests_on}
+    own = [h for h in line.rests_on if h not in before and h not in inherited]
+    parts = [f"by {{eq}}`{u.label}`" for u in dict.fromkeys(line.uses)]
+    if line.status == "given":
+        kind = line.rests_on[0].kind
+        return "" if line.because == kind else f", {kind}"
+    stated = [_mathematics(h) for h in own if h.kind != "nonzero"]
+    if stated:
+        parts.append("given " + ", ".join(stated))
+    if line.status in ("computed", "checked"):
+        parts.append(WORDS[line.status])
+    return "".join(f", {part}" for part in parts)
+
+
+def _mathematics(h: Hypothesis) -> str:
+    if h.kind == "law":
+        return f"${latex_law(h)}$"
+    left, right = latex(h.lhs), latex(h.rhs)
+    relation = r"\in" if isinstance(h.rhs, sp.Set) else "="
+    return (
+        f"${left} {relation} {right}$" if len(left + right) < _LONGEST else f"the value of ${left}$"
+    )
+
+
+def latex_law(h: Hypothesis) -> str:
+    """u ∼ N(0, q), or a vector with its covariance matrix."""
+    names, q = h.lhs.args, h.rhs
+    if q.is_diagonal():
+        equal = len(set(q.diagonal())) == 1
+        if equal:
+            return rf"{', '.join(map(latex, names))}\sim\mathcal{{N}}(0, {latex(q[0, 0])})"
+        pairs = zip(names, q.diagonal(), strict=True)
+        return r",\ ".join(rf"{latex(u)}\sim\mathcal{{N}}(0, {latex(v)})" for u, v in pairs)
+    return rf"({', '.join(map(latex, names))})\sim\mathcal{{N}}(0, {latex(q)})"
+
+
+def _statement(h: Hypothesis) -> str:
+    if h.kind == "nonzero":
+        return sp.sstr(h.lhs)
+    return f"{plain(h.lhs)} {'~' if h.kind == 'law' else '='} {plain(h.rhs)}"
+
+
+def _nonzero(chain: Line) -> list[sp.Basic]:
+    return [h.lhs for h in chain.rests_on if h.kind == "nonzero"]

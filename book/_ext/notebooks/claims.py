@@ -112,8 +112,8 @@ def summary(found):
     rejected = sum(len(c.get("rejects") or []) for c in checks)
     claims = plural(sum(map(bool, found.values())), "claim")
     proved = plural(sum(p["proved"] for p in proofs), "step")
-    tested = sum(p["checked"] for p in proofs)
-    numerically = f" and {plural(tested, 'step')} tested numerically" if tested else ""
+    tested = sum(p["checked"] + p.get("computed", 0) for p in proofs)
+    numerically = f" and {plural(tested, 'step')} found by one route" if tested else ""
     return (
         f"This page holds {claims}. They rest on {plural(len(proofs), 'derivation')} with {proved} "
         f"proved by algebra{numerically}, and on {plural(len(checks), 'check')} that hold and "
@@ -124,9 +124,14 @@ def summary(found):
 def derivation_line(record):
     data = record.data
     parts = [f"{plural(data['proved'], 'step')} proved"]
+    parts += [f"{data['computed']} by one route"] if data.get("computed") else []
     parts += [f"{data['checked']} tested numerically"] if data.get("checked") else []
-    parts += [f"{data['given']} given"] if data.get("given") else []
-    return f"- Equation {{eq}}`{data['label']}` in {{doc}}`/{record.doc}`: {', '.join(parts)}."
+    given = [plural(n, kind) for kind, n in (data.get("kinds") or {}).items()]
+    rests = f", from {' and '.join(given)}" if given else ""
+    used = [f"{{eq}}`{label}`" for label in data.get("uses") or []]
+    uses = f" It uses {', '.join(used)}." if used else ""
+    where = f"Equation {{eq}}`{data['label']}` in {{doc}}`/{record.doc}`"
+    return f"- {where}: {', '.join(parts)}{rests}.{uses}"
 
 
 def anchor(claim):

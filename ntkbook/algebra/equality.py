@@ -1,0 +1,193 @@
+"""When two expressions count as equal.
+
+They are *proved* equal when sympy reduces their difference to zero **and** the two agree at random
+points that respect every declared assumption.  The second test is there because the first can be
+fooled: a simplifier may cancel what is zero, or cross a branch cut.  Nothing here guesses: what is
+neither proved nor refuted is reported as such.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import sympy as sp
+
+from ntkbook.algebra.domains import elementwise, entries
+from ntkbook.algebra.limits import OutOfTime, within
+from ntkbook.algebra.sampling import Point, agree, concrete_functions, evaluate, points
+
+POINTS_FOR_PROOF = 8
+POINTS_FOR_CHECK = 40
+SECONDS = 20.0  # of processor time, for one strategy
+
+
+def simplifies_to_zero(residual: sp.Expr) -> bool:
+    """Whether one of sympy's simplifiers reduces `residual` to exactly zero."""
+    return any(_within_time(strategy, residual) == 0 for strategy in _STRATEGIES)
+
+
+def _within_time(strategy: Callable[[sp.Expr], sp.Expr], residual: sp.Expr) -> sp.Expr | None:
+    try:
+        with within(SECONDS):
+            return strategy(residual)
+    except OutOfTime:
+        return None
+    except (NotImplementedError, TypeError, ValueError, ZeroDivisionError, AttributeError):
+        return None  # sympy has no method for it, which proves nothing
+
+
+def _constant(residual: sp.Expr) -> sp.Expr:
+    """Zero, if every derivative simplifies to zero and the value at one point is exactly zero."""
+    symbols = sorted(residual.free_symbols, key=str)
+    if not symbols or any(s.is_integer or not s.is_commutative for s in symbols):
+        return residual
+    for s in symbols:
+        if sp.simplify(residual.diff(s)) != 0:
+            return residual
+    candidates = (dict.fromkeys(symbols, v) for v in (sp.S.Zero, sp.S.One, sp.Rational(1, 2)))
+    for point in candidates:
+        if all(getattr(s, "is_positive", None) is not True or v > 0 for s, v in point.items()):
+            value = sp.simplify(residual.subs(point))
+            if value == 0:
+                return value
+    return residual
+
+
+def _geometric(summand: sp.Expr, *limits: sp.Tuple) -> sp.Expr:
+    k, low, high = limits[0]
+    ratio = sp.powsimp(sp.simplify(summand.subs(k, k + 1) / summand))
+    shrinks = isinstance(ratio, sp.exp) and ratio.args[0].is_negative
+    shrinks = shrinks or (1 - sp.Abs(ratio)).is_positive
+    if len(limits) == 1 and high is sp.oo and not ratio.has(k) and shrinks:
+        return summand.subs(k, low) / (1 - ratio)
+    return sp.Sum(summand, *limits)
+
+
+def _split_sums(expr: sp.Expr) -> sp.Expr:
+    """Geometric sums to infinity; and sums to one limit, their last terms apart."""
+    expr = expr.replace(sp.Sum, _geometric)
+    sums = sorted((s for s in expr.atoms(sp.Sum) if len(s.limits) == 1), key=str)
+    k = sp.Dummy("k", integer=True)
+    for long in sums:
+        for short in sums:
+            (i, low, high), (j, low2, high2) = long.limits[0], short.limits[0]
+            extra = sp.simplify(high - high2)
+            if low != low2 or not extra.is_Integer or not 0 <= extra <= 8:
+                continue
+            tail = (long.function.subs(i, high2 + m) for m in range(1, int(extra) + 1))
+            kept = sp.Sum(sp.expand(long.function.subs(i, k)), (k, low, high2))
+            expr = expr.xreplace({long: kept + sp.Add(*tail)})
+            expr = expr.xreplace(
+                {short: sp.Sum(sp.expand(short.function.subs(j, k)), (k, low, high2))}
+            )
+    return sp.expand(expr)
+
+
+def _factored_roots(expr: sp.Expr) -> sp.Expr:
+    """Roots of products taken apart, where the factors are known to be positive."""
+    return expr.replace(
+        lambda e: isinstance(e, sp.Pow) and e.exp.is_Rational and not e.exp.is_Integer,
+        lambda e: sp.expand_power_base(sp.factor(e.base) ** e.exp),
+    )
+
+
+_STRATEGIES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
+    sp.expand,
+    _split_sums,
+    lambda e: sp.expand(e.doit()),
+    sp.simplify,
+    lambda e: sp.simplify(sp.expand(e.rewrite(sp.exp))),
+    lambda e: sp.simplify(sp.expand_func(e)),
+    lambda e: sp.factor(sp.expand_trig(sp.expand_log(sp.powdenest(e)))),
+    lambda e: sp.trigsimp(sp.radsimp(e)),
+    lambda e: sp.simplify(e.rewrite(sp.acos).rewrite(sp.asin)),
+    lambda e: sp.simplify(_factored_roots(e)),
+    _constant,
+)
+
+
+def counterexample(
+    old: sp.Basic, new: sp.Basic, wanted: int, seed: int = 0
+) -> tuple[Point, sp.Expr] | bool | None:
+    """Compare two expressions at admissible points, to thirty digits of the larger.
+
+    Returns ``(point, difference)`` at the first point where they differ, ``None`` if they agree at
+    every point, and ``False`` if too few points could be evaluated to say anything.
+    """
+    rng = random.Random(seed)
+    both = [*entries(old), *entries(new)]
+    if any(s.is_commutative is False for e in both for s in e.free_symbols):
+        return False  # numbers commute
+    evaluated = attempts = 0
+    grid: dict[frozenset, object] = {}
+    while attempts < 3 * wanted:
+        attempts += 1
+        concrete = concrete_functions(both, rng)
+        pairs = list(zip(map(concrete, entries(old)), map(concrete, entries(new)), strict=True))
+        symbols = frozenset().union(*(a.free_symbols | b.free_symbols for a, b in pairs))
+        point = next(grid.setdefault(symbols, points(symbols, rng)))  # type: ignore[call-overload]
+        known = 0
+        for a, b in pairs:
+            left = evaluate(a, point)
+            right = left if a == b else (None if left is None else evaluate(b, point))
+            if left is None or right is None:
+                continue
+            if not agree(left, right):
+                return point, sp.Float(abs(left - right), 6)
+            known += 1
+        evaluated += known == len(pairs)
+        if evaluated == wanted:
+            return None
+    return False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of an equality: how it was established, or why it is refused."""
+
+    status: Literal["proved", "computed", "checked"] = "proved"
+    refusal: str | None = None
+
+
+def decide(old: sp.Basic, new: sp.Basic, numerically: bool) -> Verdict:
+    """Whether two scalars or explicit matrices are equal; `numerically` asks for no proof."""
+    old, new = (elementwise(_exact, side) for side in (old, new))
+    found = counterexample(old, new, POINTS_FOR_CHECK if numerically else POINTS_FOR_PROOF)
+    if isinstance(found, tuple):
+        point = ", ".join(f"{s} = {sp.N(v, 6)}" for s, v in found[0].items())
+        residual = sp.expand(new - old)
+        try:
+            with within(SECONDS):
+                residual = sp.simplify(residual)
+        except OutOfTime:
+            pass
+        return Verdict(refusal=f"the two sides differ by {residual}, e.g. at {point}")
+    if numerically:
+        if found is False:
+            return Verdict(refusal="cannot be evaluated at random points")
+        return Verdict("checked")
+    residuals = [b - a for a, b in zip(entries(old), entries(new), strict=True)]
+    unproved = [r for r in residuals if r != 0 and not simplifies_to_zero(r)]
+    if unproved:
+        hint = (
+            ""
+            if found is False
+            else ("; it vanishes at random points: rewrite it, or declare numerically=True")
+        )
+        return Verdict(refusal=f"sympy cannot prove {unproved[0]} = 0{hint}")
+    # Expansion alone is exact: sums and products of whatever there is, commuting or not.
+    exact = all(r == 0 or sp.expand(r) == 0 for r in residuals)
+    return Verdict("computed" if found is False and not exact else "proved")
+
+
+def _exact(expr: sp.Expr) -> sp.Expr:
+    """The expression with its decimal numbers as fractions, which have all digits."""
+    return expr.xreplace({number: sp.Rational(number) for number in expr.atoms(sp.Float)})
+
+
+def equal(old: sp.Expr, new: sp.Expr) -> bool:
+    """Whether two scalars are proved equal."""
+    return decide(old, new, False).refusal is None

@@ -1,0 +1,187 @@
+"""What a line rests on, and for which values it holds.
+
+A *definition* gives a new name its meaning; a *premise* is anything else that was not proved: an
+equation, a fact, an initial value, the law of a mean, a symbol taken to be nonzero.  A line that
+holds for all values of x may be differentiated in x; one that holds at one point may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+from ntkbook.algebra.domains import entries
+from ntkbook.algebra.expectations import Expectation
+
+Kind = Literal["definition", "premise", "initial value", "law", "nonzero"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One thing that was not proved: its kind, what it says, and the derivation that states it."""
+
+    kind: Kind
+    lhs: sp.Basic
+    rhs: sp.Basic
+    label: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """For which values a line holds.
+
+    **Fields**: `all_but`, the symbols that are held to one value; `only`, the symbols for all of
+    whose values the line was stated, None if for all symbols; `taken`, those in which a derivative,
+    an integral, a limit or a mean was taken, so that no parameter may depend on them afterwards.
+    """
+
+    only: frozenset[sp.Basic] | None = None
+    all_but: frozenset[sp.Basic] = frozenset()
+    taken: frozenset[sp.Basic] = frozenset()
+
+    def covers(self, symbols: Iterable[sp.Basic]) -> bool:
+        """Whether the line holds for all values of these symbols."""
+        symbols = frozenset(symbols)
+        return not symbols & self.all_but and (self.only is None or symbols <= self.only)
+
+    def holding(self, symbols: Iterable[sp.Basic]) -> Scope:
+        """The scope once these symbols have one value."""
+        return Scope(self.only, self.all_but | frozenset(symbols), self.taken)
+
+    def taking(self, symbols: Iterable[sp.Basic]) -> Scope:
+        """The scope after an operation in these symbols."""
+        return Scope(self.only, self.all_but, self.taken | frozenset(symbols))
+
+    def renaming(self, keys: Iterable[sp.Basic], symbols: Iterable[sp.Basic]) -> Scope:
+        """The scope once these symbols stand where the keys stood."""
+        only = None if self.only is None else (self.only - frozenset(keys)) | frozenset(symbols)
+        return Scope(only, self.all_but, self.taken)
+
+
+class Statement(Protocol):
+    """What is read of a line: a `Derivation` is one."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def lhs(self) -> sp.Basic: ...
+    @property
+    def rhs(self) -> sp.Basic: ...
+    @property
+    def scope(self) -> Scope: ...
+    @property
+    def rests_on(self) -> tuple[Hypothesis, ...]: ...
+
+
+def scope_of_given(lhs: sp.Basic, rhs: sp.Basic) -> Scope:
+    """A start holds for everything; an equation for the arguments of the functions on its left."""
+    if lhs == rhs:
+        return Scope()
+    applied = {f for e in entries(lhs) for f in e.atoms(AppliedUndef)}
+    return Scope(only=frozenset(s for f in applied for s in f.free_symbols))
+
+
+def kind_of_given(lhs: sp.Basic, rhs: sp.Basic) -> Kind:
+    """Whether ``lhs = rhs`` can be read as the definition of a new name."""
+    names = [name_of(e) for e in entries(lhs)]
+    defines = None not in names and len(set(names)) == len(names)
+    if defines and not any(_mentions(rhs, name) for name in names):
+        return "definition"
+    return "premise"
+
+
+def name_of(expr: sp.Basic) -> sp.Basic | None:
+    """The name that an equation with this left side may define: y, or f for f(x, t)."""
+    if isinstance(expr, sp.Symbol | sp.MatrixSymbol):
+        return expr
+    distinct = len(set(expr.args)) == len(expr.args)
+    if isinstance(expr, AppliedUndef) and distinct and all(a.is_Symbol for a in expr.args):
+        return expr.func
+    return None
+
+
+def _mentions(expr: sp.Basic, name: sp.Basic) -> bool:
+    return any(e.has(name) for e in entries(expr))
+
+
+def union(*groups: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
+    """Each hypothesis once, in the order in which they came."""
+    return tuple(dict.fromkeys(h for group in groups for h in group))
+
+
+def contradiction(hypotheses: Iterable[Hypothesis]) -> tuple[Hypothesis, Hypothesis] | None:
+    """Two of them that give one thing two values."""
+    said: dict[sp.Basic, Hypothesis] = {}
+    for h in hypotheses:
+        if h.kind in ("law", "nonzero"):
+            continue
+        before = said.setdefault(h.lhs, h)
+        if before.rhs != h.rhs and any(
+            sp.simplify(a - b) != 0
+            for a, b in zip(entries(before.rhs), entries(h.rhs), strict=True)
+        ):
+            return before, h
+    return None
+
+
+# Rewriting ---------------------------------------------------------------------------------
+
+OPERATORS = (sp.Derivative, sp.Integral, sp.Sum, sp.Product, sp.Limit, sp.Subs, Expectation)
+
+
+def bound_variables(expr: sp.Basic) -> set[sp.Basic]:
+    """The variables of derivatives, integrals, sums, limits and means in `expr`."""
+    return {
+        v for e in entries(expr) for op in e.atoms(*OPERATORS) for v in _variables(op)
+    }  # fmt: skip
+
+
+def _variables(operator: sp.Basic) -> set[sp.Basic]:
+    if isinstance(operator, Expectation):
+        return set(operator.args[1])
+    if isinstance(operator, sp.Limit):
+        return {operator.args[1]}
+    return set(operator.variables)
+
+
+def rewrite(expr: sp.Basic, old: sp.Basic, new: sp.Basic, scope: Scope | None) -> sp.Basic:
+    """`expr` with `old` replaced, under an operator only where the equality allows it.
+
+    `scope` is that of a derived equality; None stands for one that the author states, which counts
+    as holding for all arguments of a function if both sides depend on them.
+    """
+    masks: dict[sp.Basic, sp.Basic] = {}
+    for operator in _outermost(expr):
+        if operator != old and operator.has(old) and not _may_enter(operator, old, new, scope):
+            masks[operator] = sp.Dummy("operator")
+    masked = expr.xreplace(masks).subs(old, new)
+    return masked.xreplace({dummy: operator for operator, dummy in masks.items()})
+
+
+def _outermost(expr: sp.Basic) -> Iterator[sp.Basic]:
+    for entry in entries(expr):
+        walk = sp.preorder_traversal(entry)
+        for node in walk:
+            if isinstance(node, OPERATORS):
+                walk.skip()
+                yield node
+
+
+def _may_enter(operator: sp.Basic, old: sp.Basic, new: sp.Basic, scope: Scope | None) -> bool:
+    bound = set().union(*(_variables(op) for op in operator.atoms(*OPERATORS)))
+    inside, outside = bound & _free(old), bound & _free(new)
+    if not outside <= inside:
+        return False  # it would be captured
+    if not inside:
+        return True
+    if scope is not None:
+        return scope.covers(inside)
+    return isinstance(old, AppliedUndef) and inside <= set(old.args) and inside == outside
+
+
+def _free(expr: sp.Basic) -> set[sp.Basic]:
+    return set(expr.free_symbols)

@@ -1,0 +1,383 @@
+"""The second witness of every rule: what the rule found, found again by another route.
+
+A derivative by differences, an integral by quadrature, a limit by values on the way, a series by
+its remainder, the solution of an equation by numerical integration, a mean by quadrature over the
+law.  Each returns `None` where it agrees, a sentence where it does not, and `SILENT` where it has
+nothing to say: a line that only one route has found is shown as such.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from functools import wraps
+from typing import TypeAlias
+
+import mpmath
+import numpy as np
+import sympy as sp
+from scipy.integrate import solve_ivp
+
+from ntkbook.algebra.domains import entries
+from ntkbook.algebra.expectations import Law
+from ntkbook.algebra.limits import OutOfTime, within
+from ntkbook.algebra.sampling import admissible, concrete_functions, evaluate, points
+
+SILENT = False
+Verdict: TypeAlias = "str | bool | None"
+_SECONDS = 10.0
+
+
+def _precise(rule):
+    """The rule at forty digits, so that its own differences lose none that count."""
+
+    @wraps(rule)
+    def precise(*args):
+        with mpmath.workdps(40):
+            return rule(*args)
+
+    return precise
+
+
+def _samples(
+    exprs: Iterable[sp.Expr], fixed: Iterable[sp.Basic], seed: int, moderate: bool = True
+) -> Iterator[tuple[list[sp.Expr], dict]]:
+    """The expressions with concrete functions, and values for all symbols but the fixed ones."""
+    rng = random.Random(seed)
+    exprs = list(exprs)
+    while True:
+        concrete = concrete_functions(exprs, rng)
+        made = [concrete(e) for e in exprs]
+        symbols = set().union(*(e.free_symbols for e in made)) - set(fixed)
+        for point in points(symbols, rng):
+            if not moderate or all(0.03 < abs(v) < 30 or v == 0 for v in point.values()):
+                yield made, point
+                break
+
+
+def _number(expr: sp.Expr, point: dict) -> mpmath.mpc | None:
+    value = evaluate(expr, point)
+    return None if value is None else mpmath.mpmathify(value)
+
+
+def _numbers(exprs: Iterable[sp.Expr], at: Iterable[dict]) -> list[mpmath.mpc] | None:
+    """Their values at each of the points, or None if one is missing."""
+    values = [_number(e, point) for e in exprs for point in at]
+    return None if None in values else [v for v in values if v is not None]
+
+
+@_precise
+def of_derivative(old: sp.Basic, new: sp.Basic, x: sp.Symbol) -> Verdict:
+    """Central differences at three points."""
+    for before, after in zip(entries(old), entries(new), strict=True):
+        said = 0
+        for (f, g), point in _first(_samples((before, after), (), 2), 12):
+            at = point.get(x)
+            if at is None:
+                if f.has(x) or g.has(x):
+                    continue
+                if _number(g, point) not in (0, None):
+                    return f"differences give 0, the formula {g} at {point}"
+                said += 1
+                continue
+            h = abs(at) * sp.Rational(1, 10**9) if at != 0 else sp.Rational(1, 10**9)
+            values = _numbers([f], [{**point, x: at + k * h} for k in (-2, -1, 1, 2)])
+            slope = _number(g, point)
+            if slope is None or values is None:
+                continue
+            differences = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * _mp(h))
+            size = max(abs(slope), abs(differences), max(map(abs, values)) * mpmath.mpf(10) ** -18)
+            if abs(differences - slope) > 1e-9 * size:
+                both = f"differences give {_short(differences)}, the formula {_short(slope)}"
+                return f"{both}, at {point}"
+            said += 1
+            if said == 3:
+                break
+        if not said:
+            return SILENT
+    return None
+
+
+@_precise
+def of_integral(
+    integrand: sp.Basic, x: sp.Symbol, a: sp.Expr, b: sp.Expr, result: sp.Basic
+) -> Verdict:
+    """Quadrature at three random points of the parameters."""
+    for f, value in zip(entries(integrand), entries(result), strict=True):
+        said = 0
+        for made, point in _first(_samples((f, value, a, b), (x,), 1), 12):
+            exact, low, high = (_number(e, point) for e in (made[1], made[2], made[3]))
+            if low is None or high is None:
+                low, high = (_mp(e.xreplace(point)) for e in (made[2], made[3]))
+            found = _quadrature(made[0].xreplace(point), x, low, high)
+            if exact is None or found is None:
+                continue
+            if abs(exact - found) > 1e-8 * (1e-30 + max(abs(exact), abs(found))) and abs(
+                exact - found
+            ) > 1e-12 * (1 + abs(found)):
+                return f"quadrature gives {_short(found)}, the formula {_short(exact)}, at {point}"
+            said += 1
+            if said == 3:
+                break
+        if not said:
+            return SILENT
+    return None
+
+
+def _quadrature(f: sp.Expr, x: sp.Symbol, low, high) -> mpmath.mpc | None:
+    try:
+        with within(_SECONDS), mpmath.workdps(20):
+            function = sp.lambdify(x, f.doit(), "mpmath")
+            ends = [mpmath.re(low), mpmath.re(high)]
+            if ends[0] > ends[1]:
+                ends = ends[::-1]
+            inside = [p for p in (-10, -1, 0, 1, 10) if ends[0] < p < ends[1]]
+            waves = [w for w in f.atoms(sp.sin, sp.cos) if w.has(x)]
+            if waves and not f.has(sp.exp) and mpmath.isinf(ends[1]) and not mpmath.isinf(ends[0]):
+                value, error = _oscillating(function, waves, x, ends), 0
+            else:
+                value, error = mpmath.quad(function, [ends[0], *inside, ends[1]], error=True)
+            if value is None or not error < 1e-10 * (1 + abs(value)):
+                return None
+            return value if mpmath.re(low) <= mpmath.re(high) else -value
+    except (OutOfTime, ArithmeticError, ValueError, TypeError, NameError, mpmath.NoConvergence):
+        return None
+
+
+def _oscillating(function, waves: list[sp.Expr], x: sp.Symbol, ends: list):
+    """To infinity from zero to zero of its waves, if they all have one phase."""
+    phases = {w.args[0] for w in waves}
+    phase = phases.pop()
+    if phases or not phase.is_polynomial(x):
+        return None
+    scale, order = _mp(abs(sp.Poly(phase, x).LC())), int(sp.degree(phase, x))
+    zeros = lambda n: (n * mpmath.pi / scale) ** (mpmath.mpf(1) / order)  # noqa: E731
+    return mpmath.quadosc(function, ends, zeros=zeros)
+
+
+@_precise
+def of_limit(old: sp.Basic, x: sp.Symbol, x0: sp.Expr, dir: str, result: sp.Basic) -> Verdict:
+    """Values on the way: they must approach the limit, and be near it in the end."""
+    for f, value in zip(entries(old), entries(result), strict=True):
+        said = 0
+        for (made, limit, end), point in _first(_samples((f, value, sp.sympify(x0)), (x,), 3), 8):
+            aim, errors = _number(limit, point), []
+            if aim is None:
+                continue
+            # An exponential leaves every precision behind soon.
+            steps = 10 if end.is_infinite and made.has(sp.exp, sp.tanh, sp.cosh, sp.sinh) else 40
+            for k in range(1, steps):
+                if end.is_infinite:
+                    at = sp.Integer(10) ** (sp.Rational(k, 3)) * (1 if end > 0 else -1)
+                    at = sp.Integer(sp.floor(at)) if x.is_integer else at.evalf(30)
+                else:
+                    step = sp.Rational(1, 10 ** min(k, 15))
+                    at = end.xreplace(point) + (step if dir == "+" else -step)
+                if not x.is_integer and not admissible(x, at):
+                    continue
+                here = _robust(made, {**point, x: at})
+                if here is not None:
+                    errors.append(abs(here - aim))
+            if len(errors) < 4:
+                continue
+            said += 1
+            far = max(errors[: len(errors) // 2])
+            near = max(errors[-2:])
+            if near > 1e-2 * (abs(aim) + 1) and near > far / 3:
+                return f"on the way it is off by {_short(near)} from {_short(aim)}, at {point}"
+            if said == 2:
+                break
+        if not said:
+            return SILENT
+    return None
+
+
+@_precise
+def of_series(
+    old: sp.Basic, x: sp.Symbol, x0: sp.Expr, order: int, polynomial: sp.Basic
+) -> Verdict:
+    """The remainder over (x - x0)^order stays bounded as x comes near, from both sides."""
+    for f, p in zip(entries(old), entries(polynomial), strict=True):
+        said = 0
+        for (made, short, end), point in _first(_samples((f, p, sp.sympify(x0)), (x,), 4), 8):
+            sides = []
+            for sign in (1, -1):
+                ratios = []
+                for k in range(2, 9):
+                    step = sign * sp.Rational(1, 10**k)
+                    at = end.xreplace(point) + step
+                    if not admissible(x, at):
+                        break
+                    a, b = (_number(e, {**point, x: at}) for e in (made, short))
+                    if a is None or b is None:
+                        break
+                    lost = (abs(a) + abs(b)) * mpmath.mpf(10) ** -40
+                    ratios.append(max(abs(a - b) - lost, 0) / abs(_mp(step)) ** order)
+                if len(ratios) == 7:
+                    sides.append(ratios)
+            for ratios in sides:
+                if max(ratios[-2:]) > 8 * max(ratios[:3]) + mpmath.mpf(10) ** -12:
+                    grown = max(ratios[-2:]) / max(max(ratios[:2]), mpmath.mpf(10) ** -30)
+                    return (
+                        f"the remainder over ({x} - {x0})^{order} grows by {_short(grown)} as "
+                        f"{x} comes near, at {point}"
+                    )
+            said += bool(sides)
+            if said == 2:
+                break
+        if not said:
+            return SILENT
+    return None
+
+
+@_precise
+def of_ode(rhs: sp.Basic, f: sp.Basic, solution: sp.Basic, t: sp.Symbol, t0: sp.Expr) -> Verdict:
+    """Numerical integration from the initial value, forwards and backwards."""
+    parts, said = entries(f), 0
+    names = [sp.Dummy(f"f{k}") for k in range(len(parts))]
+    slopes = [e.subs(dict(zip(parts, names, strict=True))) for e in entries(rhs)]
+    exprs = [*slopes, *entries(solution), sp.sympify(t0)]
+    for made, point in _first(_samples(exprs, (t, *names), 5), 12):
+        slope, exact, begin = made[: len(parts)], made[len(parts) : -1], made[-1].xreplace(point)
+        for length in (0.4, -0.4, 2.5):
+            end = begin + sp.Rational(length)
+            if not admissible(t, end):
+                continue
+            first = _numbers(exact, [{**point, t: begin}])
+            last = _numbers(exact, [{**point, t: end}])
+            if first is None or last is None:
+                continue
+            if any(mpmath.im(v) != 0 for v in first + last) and all(
+                v.is_real for v in point.values()
+            ):
+                continue  # beyond the range in which the solution is real
+            found = _integrated([s.xreplace(point) for s in slope], names, t, begin, end, first)
+            if found is None:
+                continue
+            for a, b in zip(found, last, strict=True):
+                scale = 1e-9 + max(abs(complex(b)), max(abs(complex(v)) for v in first))
+                if abs(a - complex(b)) > 1e-5 * scale:
+                    both = f"numerical integration gives {_short(a)}, the formula {_short(b)}"
+                    return f"{both}, at {point}"
+            said += 1
+        if said >= 3:
+            break
+    return None if said else SILENT
+
+
+def _integrated(slopes, names, t, begin, end, start) -> np.ndarray | None:
+    try:
+        function = sp.lambdify([t, names], slopes, ["scipy", "numpy"])
+        with within(_SECONDS), np.errstate(all="ignore"):
+            run = solve_ivp(
+                lambda time, f: np.asarray(function(complex(time), f), complex),
+                (float(begin), float(end)),
+                np.asarray([complex(v) for v in start]),
+                rtol=1e-8,
+                atol=1e-12,
+                max_step=abs(float(end - begin)) / 20,
+            )
+    except (OutOfTime, ArithmeticError, ValueError, TypeError, NameError, AttributeError):
+        return None
+    found = run.y[:, -1]
+    return found if run.success and np.isfinite(found).all() else None
+
+
+@_precise
+def of_mean(expr: sp.Expr, law: Law, value: sp.Expr) -> Verdict:
+    """Quadrature over one or two variables, sampling over more."""
+    said, size = 0, len(law.variables)
+    flat = [*law.covariance]
+    for made, point in _first(_samples((expr, value, *flat), law.variables, 6), 60):
+        f, exact, entries_ = made[0].xreplace(point), _number(made[1], point), made[2:]
+        numbers = [_number(q, point) for q in entries_]
+        if exact is None or None in numbers:
+            continue
+        covariance = np.asarray([float(mpmath.re(q)) for q in numbers]).reshape(size, size)
+        spread = np.sqrt(np.diag(covariance))
+        if not np.all((spread > 0.05) & (spread < 4)):
+            continue
+        correlation = covariance / np.outer(spread, spread)
+        if np.linalg.eigvalsh(correlation).min() < 0.15:
+            continue
+        found, error = _average(f, law.variables, covariance)
+        if found is None:
+            continue
+        if abs(found - complex(exact)) > error:
+            return f"quadrature gives {_short(found)}, the formula {_short(exact)}, at {point}"
+        said += 1
+        if said == 3:
+            break
+    return None if said else SILENT
+
+
+def _average(f: sp.Expr, variables, covariance: np.ndarray) -> tuple[complex | None, float]:
+    try:
+        function = sp.lambdify(variables, f, ["scipy", "numpy"])
+        with within(_SECONDS), np.errstate(all="ignore"):
+            if len(variables) <= 2:
+                grids, weights = _grids(covariance)
+                values = np.broadcast_to(np.asarray(function(*grids), complex), weights.shape)
+                found, total = (values * weights).sum(), (np.abs(values) * weights).sum()
+                error = 1e-6 * total
+            else:
+                # As many points as three digits take; a fixed seed, so that a page stays the same.
+                normal = np.random.default_rng(0).standard_normal((len(variables), 2**19))
+                sample = np.linalg.cholesky(covariance) @ normal
+                values = np.broadcast_to(np.asarray(function(*sample), complex), sample[0].shape)
+                found = values.mean()
+                error = 6 * values.std() / 2**9.5 + 1e-12 * np.abs(values).mean()
+    except (OutOfTime, ArithmeticError, ValueError, TypeError, NameError, np.linalg.LinAlgError):
+        return None, 0.0
+    usable = np.isfinite(found) and (len(variables) <= 2 or error < 0.2 * np.abs(values).mean())
+    return (complex(found) if usable else None), float(error)
+
+
+def _grids(covariance: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Gauss-Legendre panels with borders at zero, where the kinks are, weighted by the density."""
+    nodes, gauss = np.polynomial.legendre.leggauss(12)
+    edges = np.linspace(-10, 10, 41)
+    half = np.diff(edges)[:, None] / 2
+    line = (edges[:-1, None] + half * (nodes + 1)).ravel()
+    weight = (half * gauss).ravel()
+    spread = np.sqrt(np.diag(covariance))
+    axes = [s * line for s in spread]
+    grids = np.meshgrid(*axes, indexing="ij")
+    weights = np.multiply.reduce(np.meshgrid(*(s * weight for s in spread), indexing="ij"))
+    inverse = np.linalg.inv(covariance)
+    stacked = np.stack(grids)
+    exponent = np.einsum("i...,ij,j...->...", stacked, inverse, stacked)
+    norm = np.sqrt(np.linalg.det(2 * np.pi * covariance))
+    return list(grids), weights * np.exp(-exponent / 2) / norm
+
+
+def _first(samples: Iterator, count: int) -> Iterator:
+    for _, sample in zip(range(count), samples, strict=False):
+        yield sample
+
+
+def _robust(expr: sp.Expr, point: dict):
+    """The value, if it is the same to sixty digits and to six hundred."""
+    values = []
+    for digits in (60, 600):
+        try:
+            with within(2), mpmath.workdps(digits):
+                function = sp.lambdify(list(point), expr.doit(), "mpmath")
+                values.append(
+                    function(*(mpmath.mpmathify(v.evalf(digits)) for v in point.values()))
+                )
+        except (OutOfTime, ArithmeticError, ValueError, TypeError, NameError, AttributeError):
+            return None
+    a, b = values
+    return b if mpmath.isfinite(b) and abs(a - b) <= 1e-8 * abs(b) else None
+
+
+def _mp(value: sp.Expr) -> mpmath.mpf:
+    value = sp.sympify(value)
+    if value.is_finite:
+        return mpmath.mpmathify(value.evalf(40))
+    return mpmath.mpf("inf") if value is sp.oo else -mpmath.mpf("inf")
+
+
+def _short(value) -> str:
+    return str(sp.N(sp.sympify(complex(value)), 8)).replace(" + 0.e-", "")
