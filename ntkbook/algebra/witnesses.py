@@ -265,6 +265,32 @@ def of_ode(rhs: sp.Basic, f: sp.Basic, solution: sp.Basic, t: sp.Symbol, t0: sp.
     return None if said else SILENT
 
 
+@_precise
+def of_recursion(
+    rhs: sp.Expr, f: sp.Basic, solution: sp.Expr, n: sp.Symbol, n0: sp.Expr, values: sp.Expr
+) -> Verdict:
+    """Step by step from the base case, five steps at three points."""
+    name, said = sp.Dummy("f"), 0
+    exprs = (rhs.subs(f, name), solution, values, sp.sympify(n0))
+    for (step, formula, start, begin), point in _first(_samples(exprs, (n, name), 7), 12):
+        at, value = begin.xreplace(point), evaluate(start, point)
+        if value is None or not at.is_Integer:
+            continue
+        for k in range(5):
+            value = value if value is None else evaluate(step, {**point, n: at + k, name: value})
+            exact = evaluate(formula, {**point, n: at + k + 1})
+            if value is None or exact is None:
+                break
+            if abs(value - exact) > sp.Float(10) ** -20 * (abs(value) + abs(exact)):
+                both = f"step by step gives {_short(value)}, the formula {_short(exact)}"
+                return f"{both}, at {point}"
+        else:
+            said += 1
+        if said == 3:
+            return None
+    return None if said else SILENT
+
+
 def _integrated(slopes, names, t, begin, end, start) -> np.ndarray | None:
     try:
         function = sp.lambdify([t, names], slopes, ["scipy", "numpy"])

@@ -3,7 +3,8 @@
 `check` compares the two and raises `CheckError` when they part by more than the bound.  It also
 asks the bound a question: the same comparison is made with named *wrong* theories (`rejects`), and
 each of them must be refused.  A check that would have accepted a missing factor of two proves
-nothing, so it is an error.
+nothing, so it is an error.  By how many times the bound each of them is off is its *margin*: the
+smallest one says how sharp the check is.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Check:
     """A comparison that held, made by `check`.  Displays as a table row.
 
     **Fields**: `claim`, `what` and `kind` as they were given to `check`; `theory`, `measured` and
-    `bound` in words; `rejects`, the names of the wrong theories refused; `seeds`, `size`.
+    `bound` in words; `rejects`, the names of the wrong theories refused, `wrong` their values and
+    `margins` by how many times the bound each is off; `seeds`, `size`.
     """
 
     claim: str
@@ -42,18 +44,27 @@ class Check:
     measured: str
     bound: str
     rejects: tuple[str, ...]
+    wrong: tuple[str, ...]
+    margins: tuple[str, ...]
     seeds: str = ""
     size: str = ""
 
     @property
     def record(self) -> dict[str, object]:
         """The check as plain data for the claims page, its numbers as strings of four digits."""
-        return {**self.__dict__, "rejects": list(self.rejects), "verdict": "pass"}
+        lists = {name: list(getattr(self, name)) for name in ("rejects", "wrong", "margins")}
+        return {**self.__dict__, **lists, "verdict": "pass"}
+
+    @property
+    def refused(self) -> str:
+        """The wrong theories, each with its margin."""
+        both = zip(self.rejects, self.margins, strict=True)
+        return "; ".join(f"{name} ({margin}×)" for name, margin in both)
 
     def __repr__(self) -> str:
         return (
             f"pass {self.claim}: {self.what}: theory {self.theory}, measured {self.measured}, "
-            f"{self.bound}; refuses {', '.join(self.rejects)}"
+            f"{self.bound}; refuses {self.refused}"
         )
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
@@ -72,10 +83,10 @@ class Report:
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         rows = [
             f"| ✓ {c.claim} | {_cell(c.what)} | {c.theory} | {c.measured} | {c.bound} "
-            f"| {_cell('; '.join(c.rejects))} |"
+            f"| {_cell(c.refused)} |"
             for c in self.checks
         ]
-        header = "| claim | quantity | theory | measured | bound | the bound refuses |"
+        header = "| claim | quantity | theory | measured | bound | refused, off by … bounds |"
         table = "\n".join([header, "|" + "---|" * 6, *rows])
         return {
             "text/plain": repr(self),
@@ -95,10 +106,10 @@ def report(*checks: Check) -> Report:
 
     >>> report(
     ...     check("C01/two", "a number", theory=2, measured=2.001, atol=0.01, rejects={"one": 1}),
-    ...     check("C01/top", "its bound", kind="bound", theory=3, measured=2, rejects={"one": 1}),
+    ...     check("C01/top", "a top", kind="bound", theory=3, measured=2, rejects={"one": 1}),
     ... )
-    pass C01/two: a number: theory 2, measured 2.001, within 0.01; refuses one
-    pass C01/top: its bound: theory 3, measured at most 0.667 of it, not above theory; refuses one
+    pass C01/two: a number: theory 2, measured 2.001, within 0.01; refuses one (>99×)
+    pass C01/top: a top: theory 3, measured at most 0.667 of it, not above theory; refuses one (2×)
     """
     for item in checks:
         if not isinstance(item, Check):
@@ -137,23 +148,22 @@ def check(
       ``"scaling"``: `theory` is the slope of ``log measured`` against ``log x`` (at least five
       points), met within `atol`;
       ``"bound"``: ``measured ≤ theory (1 + rtol) + atol`` everywhere.
-    - `scale`: the size a wrong answer would have, needed when `theory` is zero throughout.
+    - `scale`: the size a wrong answer would have; counts where `theory` is zero throughout.
     - `seeds`, `size`: how the measurement was made, for the record.
 
     **Returns**: `Check`; let it be the last expression of its cell, or pass it to `report`.
 
     **Raises**: CheckError if the bound is broken or accepts a wrong theory; ValueError if an
-    argument is not finite, the shapes differ, or the bound is vacuous (as large as the theory).
+    argument is not finite and real, the shapes differ, theory and measurement are the same numbers
+    to the last bit, or the bound is vacuous (as large as the theory).
 
     >>> check("C01/slope", "slope of the remainder", theory=2.0, measured=1.998, atol=0.02,
     ...       rejects={"Jacobian at another point": 1.0})
     pass C01/slope: slope of the remainder: theory 2, measured 1.998, within 0.02; \
-refuses Jacobian at another point
+refuses Jacobian at another point (50×)
     """
     if not re.fullmatch(r"C\d\d/[a-z0-9]+(-[a-z0-9]+)*", claim):
         raise ValueError(f"claim must look like 'C13/test-points', not {claim!r}")
-    if measured is theory and np.ndim(theory):
-        raise ValueError(f"{claim}: theory and measured are the same object")
     if not rejects:
         raise ValueError(
             f"{claim}: rejects must name at least one wrong theory that the bound refuses"
@@ -164,6 +174,10 @@ refuses Jacobian at another point
     expected = _finite(claim, "theory", theory)
     observed = _finite(claim, "measured", measured)
     wrong = {name: _finite(claim, f"rejects[{name!r}]", value) for name, value in rejects.items()}
+
+    fractions = observed.size > 1 and not np.array_equal(observed, np.round(observed))
+    if fractions and np.array_equal(expected, observed):
+        raise ValueError(f"{claim}: theory and measured are the same numbers, to the last bit")
 
     if kind == "scaling":
         if x is None:
@@ -201,15 +215,19 @@ refuses Jacobian at another point
             f"{claim}: {what}: theory {_show(expected)}, measured {_show(observed)}: "
             f"off by {gap.max():.3g}, {bound}"
         )
+    margins = []
     for name, value in wrong.items():
         _require_shapes(claim, value, observed)
+        margins.append(_margin(kind, value, observed, allowed))
         if _holds(kind, value, observed, allowed):
             raise CheckError(f"{claim}: {what}: the bound ({bound}) would also accept {name!r}")
     if kind == "bound":
         shown = f"{_show(expected)}", _show_ratio(expected, observed)
     else:
         shown = _show(expected), _show(observed, allowed)
-    return Check(claim, what, kind, *shown, bound, tuple(wrong), str(seeds), str(size))
+    values = tuple(_show(value) for value in wrong.values())
+    refused = tuple(wrong), values, tuple(margins)
+    return Check(claim, what, kind, *shown, bound, *refused, str(seeds), str(size))
 
 
 def _holds(kind: Kind, theory: np.ndarray, measured: np.ndarray, tolerance: np.ndarray) -> bool:
@@ -217,8 +235,25 @@ def _holds(kind: Kind, theory: np.ndarray, measured: np.ndarray, tolerance: np.n
     return bool((gap <= tolerance).all())
 
 
+def _margin(kind: Kind, wrong: np.ndarray, measured: np.ndarray, tolerance: np.ndarray) -> str:
+    """By how many times the bound a wrong theory is off; for an upper bound, how far exceeded."""
+    if kind == "bound":
+        if not (wrong > 0).all():
+            return ">99"
+        times = (measured / wrong).max()
+    else:
+        times = (np.abs(measured - wrong) / tolerance).max()
+    # Two digits: what machines disagree on lies below them.
+    return f"{float(f'{times:.2g}'):g}" if times <= 99 else ">99"
+
+
 def _finite(claim: str, name: str, value: object) -> np.ndarray:
-    array = np.asarray(value, dtype=float)  # float64: the comparison must add no rounding
+    if np.ma.isMaskedArray(value):
+        raise ValueError(f"{claim}: {name} must not be masked")
+    given = np.asarray(value)
+    if given.dtype.kind not in "iuf":
+        raise ValueError(f"{claim}: {name} must hold real numbers, not {given.dtype}")
+    array = given.astype(float)  # float64: the comparison must add no rounding
     if array.size == 0:
         raise ValueError(f"{claim}: {name} is empty")
     if not np.isfinite(array).all():
@@ -234,12 +269,14 @@ def _require_shapes(claim: str, theory: np.ndarray, measured: np.ndarray) -> Non
 def _refuse_vacuous(
     claim: str, theory: np.ndarray, tolerance: np.ndarray, scale: float | None
 ) -> None:
-    size = np.abs(theory).max() if scale is None else float(scale)
+    size = np.abs(theory).max()
     if size == 0:
-        raise ValueError(
-            f"{claim}: theory is zero; give scale=, the size that a wrong answer would have"
-        )
-    if not (tolerance < size).any():
+        if scale is None or not (np.isfinite(scale) and scale > 0):
+            raise ValueError(
+                f"{claim}: theory is zero; give scale=, the size that a wrong answer would have"
+            )
+        size = float(scale)
+    if not (tolerance < size).all():
         raise ValueError(
             f"{claim}: the bound {_show(tolerance)} is vacuous: as large as the theory ({size:.3g})"
         )

@@ -255,6 +255,31 @@ class Derivation(Line):
         return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[begin])
 
     @rule
+    def induction(
+        self,
+        f: sp.Basic,
+        solution: Expr,
+        initial: Mapping[sp.Basic, Expr],
+        values: Expr,
+        because: str,
+    ) -> Derivation:
+        """From ``f(n + 1) = rhs``, with f(n) in it, to ``f(n) = solution`` from ``{n: n0}`` on.
+
+        The base case ``f(n0) = values`` is a premise; the solution must satisfy it and the step.
+        """
+        ((n, n0),) = initial.items()
+        n0 = rules.expression("initial", n0)
+        rules.require_recursion(self, f, n, n0, solution)
+        self._require_general((n,))
+        step = self.rhs.subs(f, solution).doit()
+        self._require_equal(step, solution.subs(n, n + 1), "the step from n to n + 1")
+        self._require_equal(values, solution.subs(n, n0), "the base case")
+        found = witnesses.of_recursion(self.rhs, f, solution, n, n0, values)
+        base = Hypothesis("initial value", f.subs(n, n0), values, self.label)
+        scope = self.scope.taking((n,))
+        return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[base])
+
+    @rule
     def solve_for(
         self, x: sp.Basic, new: Expr, because: str, numerically: bool = False
     ) -> Derivation:

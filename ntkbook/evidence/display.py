@@ -9,7 +9,7 @@ from typing import Literal, Protocol, Self
 import sympy as sp
 
 from ntkbook.algebra.hypotheses import Hypothesis, Statement
-from ntkbook.evidence.printing import aligned, latex, plain
+from ntkbook.notation.printing import aligned, latex, plain
 
 Status = Literal["given", "proved", "computed", "checked"]
 WEAKNESS: tuple[Status, ...] = ("given", "proved", "computed", "checked")  # the last is weakest

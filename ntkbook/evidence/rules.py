@@ -11,6 +11,7 @@ from ntkbook.algebra import domains
 from ntkbook.algebra.domains import entries
 from ntkbook.algebra.expectations import Law, law_of, not_integrable
 from ntkbook.algebra.hypotheses import Hypothesis, Scope, Statement
+from ntkbook.algebra.sampling import violated
 
 
 class Refusal(Exception):
@@ -150,6 +151,23 @@ def require_well_posed(
         bend = domains.kink(side, t)
         if bend is not None:
             raise Refusal(f"{words} may jump or bend in {t}, by {bend}")
+
+
+def require_recursion(
+    line: Statement, f: sp.Basic, n: sp.Basic, n0: sp.Basic, solution: sp.Basic
+) -> None:
+    """A recursion of first order over the whole numbers, from n0 on."""
+    if not isinstance(n, sp.Symbol) or not n.is_integer:
+        raise Refusal(f"{n} must be declared an integer")
+    if violated(n, n0):
+        raise Refusal(f"{n} cannot be {n0}: it is declared {violated(n, n0)}")
+    if not isinstance(f, AppliedUndef) or f.args != (n,):
+        raise Refusal(f"{f} is not a function of {n} alone")
+    if line.lhs != f.subs(n, n + 1):
+        raise Refusal(f"the line must read {f.subs(n, n + 1)} = …")
+    others = {g for g in line.rhs.atoms(AppliedUndef) if g.func == f.func and g != f}
+    if others or solution.has(f.func):
+        raise Refusal(f"only {f} may stand on the right, and not in the solution")
 
 
 def require_one_solution(line: Statement, x: sp.Basic) -> None:

@@ -72,9 +72,43 @@ def test_bad_claim_id(claim):
 
 
 def test_theory_is_not_measurement():
-    value = np.array([1.0, 2.0])
-    with pytest.raises(ValueError, match="same object"):
-        exact(theory=value, measured=value)
+    value = np.array([1.0, 2.5])
+    for measured in (value, value.copy(), value + 0.0):
+        with pytest.raises(ValueError, match="to the last bit"):
+            exact(theory=value, measured=measured)
+
+
+@pytest.mark.parametrize("bad", [1 + 2j, "2.0", True, np.ma.array([1.0], mask=[True]), None])
+def test_only_real_numbers_are_compared(bad):
+    with pytest.raises(ValueError, match="measured must"):
+        exact(measured=bad)
+
+
+def test_the_margin_of_a_wrong_theory_is_recorded():
+    result = exact(rejects={"close": 2.03, "far": 40.0})
+    assert result.margins == ("3.1", ">99")
+    assert result.record["wrong"] == ["2.03", "40"]
+    assert "close (3.1×)" in repr(result)
+
+
+def test_scale_counts_where_the_theory_is_zero_only():
+    with pytest.raises(ValueError, match="vacuous"):
+        exact(theory=1.0, measured=100.0, atol=200.0, scale=1e9, rejects={"far": 1e6})
+    with pytest.raises(ValueError, match="give scale="):
+        exact(theory=0.0, measured=0.0, scale=np.inf)
+
+
+def test_no_entry_may_be_vacuous():
+    error = np.array([0.01, 1e3, 1e3])
+    with pytest.raises(ValueError, match="vacuous"):
+        exact(
+            theory=np.ones(3),
+            measured=np.array([1.0, 90, -80]),
+            atol=0.0,
+            kind="statistical",
+            standard_error=error,
+            rejects={"two": 2.0},
+        )
 
 
 def test_statistical():

@@ -18,7 +18,7 @@ eta = sp.Symbol("eta", nonnegative=True)
 m = sp.Symbol("m", even=True)
 n = sp.Symbol("n", integer=True, positive=True)
 k = sp.Symbol("k", integer=True)
-f, g = sp.Function("f"), sp.Function("g")
+f, g, h = sp.symbols("f g h", cls=sp.Function)
 r = sp.Function("r")(t)
 half = sp.Rational(1, 2)
 
@@ -101,6 +101,11 @@ REFUSED = {
         .solve_ode(r, b * sp.exp(-eta * t), {t: 0}, b, "o")
         .using({eta: 1 / (1 + t)}, b * sp.exp(-t / (1 + t)), "s")
     ),
+    # induction
+    "wrong step": lambda: D(h(n + 1), h(n) + 2 * n + 1).induction(h(n), n**2 + 1, {n: 1}, 1, "i"),
+    "wrong base": lambda: D(h(n + 1), h(n) + 2 * n + 1).induction(h(n), n**2, {n: 1}, 2, "i"),
+    "two steps back": lambda: D(h(n + 1), h(n) + h(n - 1)).induction(h(n), n, {n: 1}, 1, "i"),
+    "not over integers": lambda: D(h(a + 1), h(a) + 1).induction(h(a), a, {a: 1}, 1, "i"),
     # poles in disguise, and solving
     "tan cot": lambda: D(f(x), sp.tan(x) * sp.cot(x)).step(1, "s"),
     "one by sin csc": lambda: D(f(x), sp.S.One).step(sp.sin(x) * sp.csc(x), "s"),
@@ -198,6 +203,12 @@ PROVED = {
     "bell": lambda: D(f(x), sp.exp(-b * x**2)).expectation({x: q}, 1 / sp.sqrt(1 + 2 * b * q), "s"),
     "whole line": lambda: D(f(x), 1 / sp.cosh(x) ** 2).integrate(
         (x, -sp.oo, sp.oo), 2, "tanh", antiderivative=sp.tanh(x)
+    ),
+    "sum of odd numbers": lambda: D(h(n + 1), h(n) + 2 * n + 1).induction(
+        h(n), n**2, {n: 1}, 1, "induction"
+    ),
+    "second moment of n terms": lambda: D(h(n + 1), h(n) + 2 * n * a**2 + b).induction(
+        h(n), n * b + n * (n - 1) * a**2, {n: 1}, b, "induction"
     ),
     "any inverse": lambda: D(
         sp.MatMul((A * A).I, A * A, evaluate=False), nonzero=(A, A * A)

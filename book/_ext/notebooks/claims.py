@@ -139,6 +139,12 @@ def anchor(claim):
     return "check-" + claim.lower().replace("/", "-")
 
 
+def refused(data):
+    """The wrong theories that a check refuses, each with its margin."""
+    both = zip(data.get("rejects") or [], data.get("margins") or [], strict=True)
+    return "; ".join(f"{name} ({margin}×)" for name, margin in both)
+
+
 def check_row(record):
     data = record.data
     seeds = f"seeds {data['seeds']}" if data.get("seeds") else ""
@@ -150,7 +156,7 @@ def check_row(record):
         data["theory"],
         data["measured"],
         data["bound"],
-        "; ".join(data.get("rejects") or []) or "–",
+        refused(data) or "–",
     ]
     lines = [" ".join(str(cell).split()) for cell in cells]
     return "\n".join(("* - " if i == 0 else "  - ") + line for i, line in enumerate(lines))

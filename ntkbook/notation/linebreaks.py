@@ -70,11 +70,12 @@ def lines(pieces: Pieces, first: float, rest: float) -> list[str]:
     terms, factors = _split(pieces, "sign"), _factors(pieces)
     if len(terms) > 1:
         return _filled(terms, first, rest)
-    opened = _opened(pieces, first, rest)
     widths = [width(factor) for factor in factors]
     widest = widths.index(max(widths))
-    crowded = 3 * sum(widths[:widest]) > first or 3 * sum(widths[widest + 1 :]) > rest
-    if len(factors) > 1 and (crowded or len(opened) == 1):
+    before, after = sum(widths[:widest]), sum(widths[widest + 1 :])
+    crowded = len(factors) > 1 and (3 * before > first or 3 * after > rest)
+    opened = [] if crowded else _opened(pieces, first, rest)
+    if crowded or (len(opened) == 1 and len(factors) > 1):
         return _filled(factors, first, rest, sign=r"\cdot ")
     return opened
 
@@ -222,14 +223,13 @@ def _opened(pieces: Pieces, first: float, rest: float) -> list[str]:
             return lines(read(rf"{head}\frac{{{over}}}{bottom.text} {out}{tail}"), first, rest)
     if piece.kind == "bracket":
         indented = rest - 1 - width(read(piece.ends[1] + tail))
-        inner = lines(piece.inside, room, indented)
+        widest = max(map(width, _split(piece.inside, "sign")))
+        if room < widest <= indented:
+            inner = ["", *lines(piece.inside, indented, indented)]
+        else:
+            inner = lines(piece.inside, room, indented)
         if len(inner) == 1:
             return [f"{head}{piece.ends[0]}{inner[0]}{piece.ends[1]}{tail}"]
-        if (
-            len(inner) > 2
-            and len(below := lines(piece.inside, indented, indented)) < len(inner) - 1
-        ):
-            inner = ["", *below]
         tall = re.search(r"\\(frac|begin|int|lim|sum|prod)", text(piece.inside))
         left, right = (end.removeprefix(r"\left").removeprefix(r"\right") for end in piece.ends)
         size = r"\Big" if tall else r"\big"

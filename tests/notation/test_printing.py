@@ -13,8 +13,8 @@ from sympy.parsing.sympy_parser import (
     standard_transformations,
 )
 
-from ntkbook.evidence.linebreaks import read, text, width
-from ntkbook.evidence.printing import PAGE, aligned, latex, plain
+from ntkbook.notation.linebreaks import read, text, width
+from ntkbook.notation.printing import PAGE, aligned, latex, plain
 
 a, b, c, d, e, f, t = sp.symbols("a b c d e f t")
 theta = sp.Symbol("theta", real=True)
@@ -209,7 +209,7 @@ def test_what_nothing_can_break_is_left_whole():
 
 def test_the_same_text_in_every_process():
     program = (
-        "import sympy as sp; from ntkbook.evidence.printing import aligned;"
+        "import sympy as sp; from ntkbook.notation.printing import aligned;"
         "x = sp.symbols('a:h p:z', real=True); g = sp.Function('g')(*x);"
         "print(aligned([('y', '=', (sum(x) - g)**2 - sp.prod(x) * sum(u**2 for u in x))]))"
     )
@@ -225,3 +225,21 @@ def test_the_same_text_in_every_process():
     }
     assert len(printed) == 1
     assert printed.pop().count("&") > 2
+
+
+def test_brackets_nested_deeply():
+    expr = a
+    for k in range(12):  # work that doubled with every bracket would take hours here
+        expr = b - c * (expr * d + a**k + S * f)
+    rows = lines_of(aligned([("f", "=", expr)]))
+    assert sum(line.count(r"\bigl(") for line in rows) == sum(
+        line.count(r"\bigr)") for line in rows
+    )
+    assert len(rows) > 12
+
+
+def test_a_factor_on_a_new_line_has_its_sign_and_beside_others_none():
+    first, *more = lines_of(aligned([("f", "=", WIDE["product"])], page=14))
+    assert r"\cdot" not in first
+    assert more
+    assert all(re.fullmatch(r"&\\quad\{\} \\cdot (?!.*cdot).*", line) for line in more)

@@ -10,7 +10,7 @@ from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.precedence import PRECEDENCE
 
-from ntkbook.evidence.linebreaks import lines, read, text, width
+from ntkbook.notation.linebreaks import lines, read, text, width
 
 PAGE = 28.5  # em: the room beside the number of an equation, 29.5 in a window 1280 px wide
 
