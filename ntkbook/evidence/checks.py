@@ -130,6 +130,7 @@ def check(
     standard_error: ArrayLike | None = None,
     x: ArrayLike | None = None,
     scale: float | None = None,
+    identical: bool = False,
     seeds: str = "",
     size: str = "",
 ) -> Check:
@@ -149,6 +150,8 @@ def check(
       points), met within `atol`;
       ``"bound"``: ``measured ≤ theory (1 + rtol) + atol`` everywhere.
     - `scale`: the size a wrong answer would have; counts where `theory` is zero throughout.
+    - `identical`: that two routes give the same numbers to the last bit is expected, and no sign
+      that one is a copy of the other.
     - `seeds`, `size`: how the measurement was made, for the record.
 
     **Returns**: `Check`; let it be the last expression of its cell, or pass it to `report`.
@@ -175,9 +178,14 @@ refuses Jacobian at another point (50×)
     observed = _finite(claim, "measured", measured)
     wrong = {name: _finite(claim, f"rejects[{name!r}]", value) for name, value in rejects.items()}
 
-    fractions = observed.size > 1 and not np.array_equal(observed, np.round(observed))
+    fractions = (
+        not identical and observed.size > 1 and not np.array_equal(observed, np.round(observed))
+    )
     if fractions and np.array_equal(expected, observed):
-        raise ValueError(f"{claim}: theory and measured are the same numbers, to the last bit")
+        raise ValueError(
+            f"{claim}: theory and measured are the same numbers, to the last bit; if two "
+            "routes may give them, say identical=True"
+        )
 
     if kind == "scaling":
         if x is None:

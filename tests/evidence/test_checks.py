@@ -76,6 +76,7 @@ def test_theory_is_not_measurement():
     for measured in (value, value.copy(), value + 0.0):
         with pytest.raises(ValueError, match="to the last bit"):
             exact(theory=value, measured=measured)
+    exact(theory=value, measured=value.copy(), identical=True)
 
 
 @pytest.mark.parametrize("bad", [1 + 2j, "2.0", True, np.ma.array([1.0], mask=[True]), None])

@@ -43,6 +43,15 @@
     return found;
   },
 
+  // Displayed formulas that are wider than their box, and look complete where they are cut.
+  wideFormulas() {
+    const wide = (el) => el.scrollWidth > el.clientWidth + 1;
+    return [...document.querySelectorAll("article div.math")]
+      .filter((box) => box.checkVisibility())
+      .filter((box) => wide(box) || [...box.querySelectorAll("mjx-container")].some(wide))
+      .map((box) => box.id || box.textContent.slice(0, 60));
+  },
+
   // Links, buttons and fields that a screen reader could not name.
   unnamed() {
     const byId = (ids) => ids.split(" ").map((id) => document.getElementById(id)?.innerText || "");

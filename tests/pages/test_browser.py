@@ -82,6 +82,7 @@ def test_page(page, address, doc):
     formulas, set_formulas = page.locator(".math").count(), page.locator("mjx-container").count()
     assert set_formulas >= formulas
 
+    assert ask(page, "wideFormulas") == []
     assert ask(page, "unnamed") == []
     assert ask(page, "missingLandmarks") == []
     assert ask(page, "repeatedIds") == []
