@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import sympy as sp
 
-from ntkbook.algebra.domains import unproved_denominators
-from ntkbook.algebra.limits import OutOfTime, within
+from ntkbook._base.limits import OutOfTime, within
+from ntkbook.values.domains import NOT_SMOOTH, unproved_denominators
 
 Equal = Callable[[sp.Expr, sp.Expr], bool]  # a decision procedure: whether two are equal
 
@@ -43,6 +44,13 @@ class Law:
             raise ValueError("a variance or covariance contains one of the Gaussian variables")
         if self.covariance != self.covariance.T:
             raise ValueError("the covariance matrix is not symmetric")
+        if any(
+            minor.is_number and minor.is_negative
+            for k in range(1, len(self.variables) + 1)
+            for rows in combinations(range(len(self.variables)), k)
+            for minor in [self.covariance.extract(list(rows), list(rows)).det()]
+        ):
+            raise ValueError(f"{self.covariance.tolist()} is no covariance matrix")
         for u, q in zip(self.variables, self.covariance.diagonal(), strict=True):
             if not q.is_nonnegative:
                 raise ValueError(f"the variance {q} of {u} is not known to be nonnegative")
@@ -141,7 +149,7 @@ def _vanishes(product: sp.Mul) -> bool:
 
 
 def _larger(*args: sp.Expr) -> sp.Expr:
-    a, *rest = args
+    a, *rest = sorted(args, key=lambda e: e == 0)  # zero last: u H(u) is the simplest form
     for b in rest:
         a = b + (a - b) * sp.Heaviside(a - b) if b != 0 else a * sp.Heaviside(a)
     return a
@@ -192,6 +200,8 @@ def _at_delta(body: sp.Expr, law: Law) -> sp.Expr | None:
     deltas = [d for d in body.atoms(sp.DiracDelta) if d.args[0] in law.variables]
     if not deltas or len(deltas[0].args) > 1:
         return None
+    if (body / deltas[0]).has(sp.Heaviside(deltas[0].args[0])):
+        return None  # a jump where the mass is
     u, rest = deltas[0].args[0], body / deltas[0]
     k, q = law.variables.index(u), law.covariance
     others = [i for i in range(len(law.variables)) if i != k]
@@ -276,7 +286,7 @@ def _stein(body: sp.Expr, law: Law) -> sp.Expr | None:
 
 def _by_integration(body: sp.Expr, law: Law) -> sp.Expr | None:
     """One variable: the two half-lines, on which |u|, sign u and their kin are known."""
-    if len(law.variables) > 1 or body.has(sp.core.function.AppliedUndef):
+    if len(law.variables) > 1 or body.has(sp.core.function.AppliedUndef, sp.DiracDelta):
         return None
     (u,), q = law.variables, law.covariance[0, 0]
     x = sp.Dummy("x", positive=True)
@@ -304,7 +314,7 @@ def verified(expr: sp.Expr, law: Law, value: sp.Expr, equal: Equal, depth: int =
         closed = None
     if closed is not None:
         return equal(closed, value)
-    if depth == 0:
+    if depth == 0 or not _has_derivatives(expr, law):
         return False
     q = law.covariance
     for i, u in enumerate(law.variables):
@@ -330,6 +340,18 @@ def verified(expr: sp.Expr, law: Law, value: sp.Expr, equal: Equal, depth: int =
             )
             return begun and verified(heated, law, value.diff(s), equal, depth - 1)
     return False
+
+
+def _has_derivatives(expr: sp.Expr, law: Law) -> bool:
+    """Whether sympy's derivatives are those of distributions: its jumps are steps at zero."""
+    names = set(law.variables)
+    for part in sp.preorder_traversal(expr):
+        if isinstance(part, NOT_SMOOTH) and part.free_symbols & names:
+            step = isinstance(part, sp.Heaviside | sp.sign | sp.DiracDelta)
+            used = part.free_symbols & names
+            if not step or len(used) > 1 or (part.args[0] / min(used, key=str)).has(*used):
+                return False
+    return True
 
 
 def _is_parameter(c: sp.Expr, where: tuple[int, int], law: Law, expr: sp.Expr) -> bool:

@@ -8,14 +8,14 @@ holds for all values of x may be differentiated in x; one that holds at one poin
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from ntkbook.algebra.domains import entries
 from ntkbook.algebra.expectations import Expectation
+from ntkbook.values.domains import entries
 
 Kind = Literal["definition", "premise", "initial value", "law", "nonzero"]
 
@@ -36,12 +36,14 @@ class Scope:
 
     **Fields**: `all_but`, the symbols that are held to one value; `only`, the symbols for all of
     whose values the line was stated, None if for all symbols; `taken`, those in which a derivative,
-    an integral, a limit or a mean was taken, so that no parameter may depend on them afterwards.
+    an integral, a limit or a mean was taken, so that no parameter may depend on them afterwards;
+    `around`, a symbol and a value near which it stays, in an interval that is not known.
     """
 
     only: frozenset[sp.Basic] | None = None
     all_but: frozenset[sp.Basic] = frozenset()
     taken: frozenset[sp.Basic] = frozenset()
+    around: frozenset[tuple[sp.Basic, sp.Basic]] = frozenset()
 
     def covers(self, symbols: Iterable[sp.Basic]) -> bool:
         """Whether the line holds for all values of these symbols."""
@@ -50,16 +52,28 @@ class Scope:
 
     def holding(self, symbols: Iterable[sp.Basic]) -> Scope:
         """The scope once these symbols have one value."""
-        return Scope(self.only, self.all_but | frozenset(symbols), self.taken)
+        return replace(self, all_but=self.all_but | frozenset(symbols))
 
     def taking(self, symbols: Iterable[sp.Basic]) -> Scope:
         """The scope after an operation in these symbols."""
-        return Scope(self.only, self.all_but, self.taken | frozenset(symbols))
+        return replace(self, taken=self.taken | frozenset(symbols))
 
-    def renaming(self, keys: Iterable[sp.Basic], symbols: Iterable[sp.Basic]) -> Scope:
+    def staying(self, x: sp.Basic, x0: sp.Basic) -> Scope:
+        """The scope on an interval around x0 that ends where something becomes zero."""
+        return replace(self, around=self.around | {(x, x0)})
+
+    def renaming(
+        self,
+        keys: Iterable[sp.Basic],
+        symbols: Iterable[sp.Basic],
+        parameters: Iterable[sp.Basic],
+    ) -> Scope:
         """The scope once these symbols stand where the keys stood."""
-        only = None if self.only is None else (self.only - frozenset(keys)) | frozenset(symbols)
-        return Scope(only, self.all_but, self.taken)
+        symbols = frozenset(symbols)
+        # A parameter that was free before is one value of it, not all: f(x) = xy at x = y.
+        held = {s for s in symbols if not self.covers((s,)) and s in parameters}
+        only = None if self.only is None else (self.only - frozenset(keys)) | symbols
+        return replace(self, only=only, all_but=self.all_but | held)
 
 
 class Statement(Protocol):
@@ -121,7 +135,7 @@ def contradiction(hypotheses: Iterable[Hypothesis]) -> tuple[Hypothesis, Hypothe
             continue
         before = said.setdefault(h.lhs, h)
         if before.rhs != h.rhs and any(
-            sp.simplify(a - b) != 0
+            sp.simplify(a - b).is_nonzero or (before.kind == h.kind == "initial value")
             for a, b in zip(entries(before.rhs), entries(h.rhs), strict=True)
         ):
             return before, h

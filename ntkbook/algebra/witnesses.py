@@ -18,10 +18,10 @@ import numpy as np
 import sympy as sp
 from scipy.integrate import solve_ivp
 
-from ntkbook.algebra.domains import entries
+from ntkbook._base.limits import OutOfTime, within
 from ntkbook.algebra.expectations import Law
-from ntkbook.algebra.limits import OutOfTime, within
-from ntkbook.algebra.sampling import admissible, concrete_functions, evaluate, points
+from ntkbook.values.domains import entries
+from ntkbook.values.sampling import admissible, concrete_functions, evaluate, points, quadrature
 
 SILENT = False
 Verdict: TypeAlias = "str | bool | None"
@@ -106,10 +106,9 @@ def of_integral(
     for f, value in zip(entries(integrand), entries(result), strict=True):
         said = 0
         for made, point in _first(_samples((f, value, a, b), (x,), 1), 12):
-            exact, low, high = (_number(e, point) for e in (made[1], made[2], made[3]))
-            if low is None or high is None:
-                low, high = (_mp(e.xreplace(point)) for e in (made[2], made[3]))
-            found = _quadrature(made[0].xreplace(point), x, low, high)
+            exact = _number(made[1], point)
+            f_here, low, high = (made[k].xreplace(point) for k in (0, 2, 3))
+            found = _integral(f_here, low, high, x)
             if exact is None or found is None:
                 continue
             if abs(exact - found) > 1e-8 * (1e-30 + max(abs(exact), abs(found))) and abs(
@@ -124,35 +123,12 @@ def of_integral(
     return None
 
 
-def _quadrature(f: sp.Expr, x: sp.Symbol, low, high) -> mpmath.mpc | None:
+def _integral(f: sp.Expr, low: sp.Expr, high: sp.Expr, x: sp.Symbol) -> mpmath.mpc | None:
     try:
-        with within(_SECONDS), mpmath.workdps(20):
-            function = sp.lambdify(x, f.doit(), "mpmath")
-            ends = [mpmath.re(low), mpmath.re(high)]
-            if ends[0] > ends[1]:
-                ends = ends[::-1]
-            inside = [p for p in (-10, -1, 0, 1, 10) if ends[0] < p < ends[1]]
-            waves = [w for w in f.atoms(sp.sin, sp.cos) if w.has(x)]
-            if waves and not f.has(sp.exp) and mpmath.isinf(ends[1]) and not mpmath.isinf(ends[0]):
-                value, error = _oscillating(function, waves, x, ends), 0
-            else:
-                value, error = mpmath.quad(function, [ends[0], *inside, ends[1]], error=True)
-            if value is None or not error < 1e-10 * (1 + abs(value)):
-                return None
-            return value if mpmath.re(low) <= mpmath.re(high) else -value
-    except (OutOfTime, ArithmeticError, ValueError, TypeError, NameError, mpmath.NoConvergence):
+        value = quadrature(f, x, low, high)
+    except OutOfTime:
         return None
-
-
-def _oscillating(function, waves: list[sp.Expr], x: sp.Symbol, ends: list):
-    """To infinity from zero to zero of its waves, if they all have one phase."""
-    phases = {w.args[0] for w in waves}
-    phase = phases.pop()
-    if phases or not phase.is_polynomial(x):
-        return None
-    scale, order = _mp(abs(sp.Poly(phase, x).LC())), int(sp.degree(phase, x))
-    zeros = lambda n: (n * mpmath.pi / scale) ** (mpmath.mpf(1) / order)  # noqa: E731
-    return mpmath.quadosc(function, ends, zeros=zeros)
+    return None if value is None else mpmath.mpmathify(value)
 
 
 @_precise
@@ -239,7 +215,7 @@ def of_ode(rhs: sp.Basic, f: sp.Basic, solution: sp.Basic, t: sp.Symbol, t0: sp.
     exprs = [*slopes, *entries(solution), sp.sympify(t0)]
     for made, point in _first(_samples(exprs, (t, *names), 5), 12):
         slope, exact, begin = made[: len(parts)], made[len(parts) : -1], made[-1].xreplace(point)
-        for length in (0.4, -0.4, 2.5):
+        for length in (0.4, -0.4, 2.5, 30.0):
             end = begin + sp.Rational(length)
             if not admissible(t, end):
                 continue

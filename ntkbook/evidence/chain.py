@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import sympy as sp
 
-from ntkbook.algebra import domains, equality
-from ntkbook.algebra.domains import entries
+from ntkbook._base.limits import OutOfTime, within
+from ntkbook.algebra import equality, rules
 from ntkbook.algebra.hypotheses import (
     Hypothesis,
     Scope,
@@ -25,13 +25,14 @@ from ntkbook.algebra.hypotheses import (
     scope_of_given,
     union,
 )
-from ntkbook.algebra.limits import OutOfTime, within
 from ntkbook.algebra.witnesses import SILENT, Verdict
-from ntkbook.evidence import display, rules
+from ntkbook.evidence import display
 from ntkbook.evidence.display import Status
+from ntkbook.values import domains
+from ntkbook.values.domains import entries
 
 DERIVATION_MIME = "application/vnd.ntkbook.derivation+json"
-SECONDS = 120.0  # of processor time, for one line
+SECONDS = 60.0  # of processor time, for one line
 
 if TYPE_CHECKING:
     Expr: TypeAlias = Any  # inside a rule, an expression of sympy
@@ -259,11 +260,22 @@ class Line:
         """The scope once a limit, an integral or a mean has removed these symbols."""
         return self.scope.holding(symbols).taking(symbols)
 
-    def _require_general(self, symbols: Iterable[sp.Basic]) -> None:
-        """The line holds for all values of these symbols, and its left side depends on them."""
+    def _require_general(
+        self, symbols: Iterable[sp.Basic], local: bool = False, around: sp.Basic | None = None
+    ) -> None:
+        """The line holds for all values of these symbols, and its left side depends on them.
+
+        `local` is for what asks for a neighbourhood only, `around` for what starts at that value.
+        """
         for x in symbols:
             if not isinstance(x, sp.Symbol):
                 raise rules.Refusal(f"{x} is not a symbol")
+            stays = [x0 for s, x0 in self.scope.around if s == x]
+            if stays and not local and stays != [around]:
+                raise rules.Refusal(
+                    f"the line holds around {x} = {stays[0]} only, as far as what was taken to be "
+                    "nonzero has no zero"
+                )
             if self.scope.covers((x,)):
                 continue
             if not self.lhs.has(x):

@@ -16,14 +16,15 @@ from typing import TypeAlias
 
 import sympy as sp
 
-from ntkbook.algebra import domains, equality, expectations, matrices, witnesses
-from ntkbook.algebra.domains import entries
+from ntkbook.algebra import equality, expectations, rules, witnesses
 from ntkbook.algebra.hypotheses import Hypothesis, Scope, bound_variables, rewrite
-from ntkbook.algebra.sampling import violated
-from ntkbook.evidence import rules
+from ntkbook.evidence import matrices
 from ntkbook.evidence.chain import DERIVATION_MIME, DerivationError, Expr, Line, rule
 from ntkbook.evidence.chain import Side as Side  # in the annotations of the constructor
 from ntkbook.evidence.display import Status
+from ntkbook.values import domains
+from ntkbook.values.domains import entries
+from ntkbook.values.sampling import violated
 
 __all__ = ["DERIVATION_MIME", "Derivation", "DerivationError"]
 
@@ -78,12 +79,12 @@ class Derivation(Line):
         """
         old, scope, premises, used = self.rhs, self.scope, [], []
         for a, b, source in _facts(facts):
-            if isinstance(a, sp.Symbol) and scope.taken & (b.free_symbols | {a}):
+            if not source and scope.taken & ((b.free_symbols - _arguments(a)) | {a}):
                 raise rules.Refusal(
                     f"{a} = {b} depends on what was integrated over or differentiated in before"
                 )
             old = rewrite(old, a, b, source.scope if source else None)
-            scope = scope.holding(rules.held_by(a, b, source.scope if source else None, self.lhs))
+            scope = scope.holding(rules.held_by(a, b, source, self.lhs))
             if source:
                 used.append(source)
             else:
@@ -95,7 +96,7 @@ class Derivation(Line):
                 "derivation that holds for all values of its variable)"
             )
         return self._next(
-            self.lhs, old.doit(), new, because, numerically, scope=scope, more=premises, uses=used
+            self.lhs, _done(old), new, because, numerically, scope=scope, more=premises, uses=used
         )
 
     @rule
@@ -124,8 +125,9 @@ class Derivation(Line):
         lhs, rhs = (side.subs(pairs, simultaneous=True) for side in (self.lhs, self.rhs))
         symbols = frozenset().union(*(value.free_symbols for value in pairs.values()))
         moved = [rules.specialised(h, pairs) for h in self.rests_on]
-        scope = self.scope.renaming(pairs, symbols)
-        return self._next(lhs, rhs.doit(), new, because, numerically, scope=scope, instead=moved)
+        before = self.lhs.free_symbols | self.rhs.free_symbols
+        scope = self.scope.renaming(pairs, symbols, before)
+        return self._next(lhs, _done(rhs), new, because, numerically, scope=scope, instead=moved)
 
     @rule
     def differentiate(
@@ -137,7 +139,7 @@ class Derivation(Line):
         on: tuple[Expr, Expr] | None = None,
     ) -> Derivation:
         """d/dx of both sides; `on=(a, b)` restricts x to an interval that avoids the kinks."""
-        self._require_general((x,))
+        self._require_general((x,), local=True)
         scope, more = rules.restricted(self, x, on)
         kink = domains.kink(self.rhs, x, rules.interval(on))
         if kink is not None:
@@ -145,6 +147,7 @@ class Derivation(Line):
                 f"{kink} need not have a derivative in {x}: give an interval on=(a, b) that avoids "
                 "its kinks"
             )
+        rules.require_continuum(x, *(() if on is None else map(sp.sympify, on)))
         where, s = rules.inside(x, on)
         old = domains.elementwise(lambda e: e.subs(x, where).diff(s).doit(), self.rhs)
         slope = new.subs(x, where) * where.diff(s)
@@ -172,6 +175,7 @@ class Derivation(Line):
         """
         x, a, b = (sp.sympify(item) for item in limits)
         self._require_general((x,))
+        rules.require_continuum(x, a, b)
         rules.require_inside(self, x, a, b)
         if antiderivative is None:
             result = domains.elementwise(lambda e: sp.integrate(e, (x, a, b)), self.rhs)
@@ -179,6 +183,9 @@ class Derivation(Line):
                 raise rules.Refusal("sympy finds no integral; give an antiderivative")
         else:
             self._require_equal(self.rhs, antiderivative.diff(x), numerically=numerically)
+            bend = domains.kink(antiderivative, x)
+            if bend is not None:
+                raise rules.Refusal(f"the antiderivative may jump: {bend}")
             result = rules.value_at(antiderivative, x, b, "-") - rules.value_at(
                 antiderivative, x, a, "+"
             )
@@ -192,6 +199,8 @@ class Derivation(Line):
         """The limit of both sides as x → x0 (from below by default, which is what ∞ means)."""
         self._require_general((x,))
         x0 = sp.sympify(x0)
+        if x0.is_infinite and not x.is_integer:
+            rules.require_continuum(x, x0)
         if x0.is_finite and violated(x, x0 + sp.Rational(1 if dir == "+" else -1, 10**6)):
             raise rules.Refusal(
                 f"{x} cannot approach {x0} from {'above' if dir == '+' else 'below'}"
@@ -209,6 +218,7 @@ class Derivation(Line):
         """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""
         self._require_general((x,))
         x0 = sp.sympify(x0)
+        rules.require_continuum(x, x0)
         polynomial = domains.elementwise(
             lambda e: rules.taylor_polynomial(e, x, x0, order), self.rhs
         )
@@ -233,7 +243,8 @@ class Derivation(Line):
 
         The right-hand side must be continuously differentiable in f: the solution is then unique.
         The initial value ``f(t0) = values`` is a premise.  The solution must be finite and without
-        kinks for all t, so that it cannot jump or pass through a pole.
+        kinks for all t, so that it cannot jump or pass through a pole; where that leans on what is
+        in `nonzero`, it holds as far from t0 as this has no zero, and t can't be given a value.
         """
         ((t, t0),) = initial.items()
         t0 = rules.expression("initial", t0)
@@ -243,8 +254,9 @@ class Derivation(Line):
             raise rules.Refusal(f"{t} is declared {flag}, which {t0} is not")
         if self.lhs.doit() != f.diff(t):
             raise rules.Refusal(f"the line must read d({f})/d{t} = …")
-        self._require_general((t,))
-        rules.require_well_posed(self, f, t, solution, values)
+        self._require_general((t,), around=t0)
+        rules.require_continuum(t)
+        border = rules.require_well_posed(self, f, t, t0, solution, values)
         pairs = list(zip(entries(f), entries(solution), strict=True))
         self._require_equal(self.rhs.subs(pairs).doit(), solution.diff(t))
         start = solution.subs(t, t0)
@@ -252,6 +264,8 @@ class Derivation(Line):
         found = witnesses.of_ode(self.rhs, f, solution, t, t0)
         begin = Hypothesis("initial value", f.subs(t, t0), values, self.label)
         scope = self.scope.taking((t,))
+        if border:
+            scope = scope.staying(t, t0)
         return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[begin])
 
     @rule
@@ -285,6 +299,12 @@ class Derivation(Line):
     ) -> Derivation:
         """From ``lhs = rhs`` to ``x = new``; the solution must be the only one."""
         rules.require_one_solution(self, x)
+        flag = violated(x, new) if isinstance(x, sp.Symbol) else None
+        if flag and (new.is_number or flag in ("integer", "finite")):
+            raise rules.Refusal(f"{x} is declared {flag}, which {new} is not")
+        for h in self.rests_on:
+            if h.kind == "nonzero" and domains.becomes_zero(h.lhs.subs(x, new)):
+                raise rules.Refusal(f"{h.lhs}, taken to be nonzero, is zero there")
         equation = self.lhs - self.rhs
         status = self._require_equal(
             sp.S.Zero, equation.subs(x, new).doit(), numerically=numerically
@@ -347,6 +367,16 @@ class Derivation(Line):
         )
 
 
+def _arguments(fact: sp.Basic) -> set[sp.Basic]:
+    """What a fact is about: what it says may depend on these."""
+    return set() if isinstance(fact, sp.Symbol) else set(fact.free_symbols)
+
+
+def _done(expr: sp.Basic) -> sp.Basic:
+    """Derivatives carried out, and products of matrices; integrals are left to be proved."""
+    return expr.doit() if domains.is_matrix(expr) else expr.doit(integrals=False)
+
+
 Facts: TypeAlias = Derivation | sp.Eq | Mapping[sp.Basic, Expr] | Iterable  # of these again
 
 
@@ -358,6 +388,6 @@ def _facts(facts: Facts) -> list[tuple[sp.Basic, sp.Basic, Derivation | None]]:
         return [(*facts.args, None)]
     if isinstance(facts, Mapping):
         return [(sp.sympify(a), sp.sympify(b), None) for a, b in facts.items()]
-    if isinstance(facts, Iterable):
+    if isinstance(facts, Iterable) and not isinstance(facts, str):
         return [pair for fact in facts for pair in _facts(fact)]
     raise TypeError(f"facts must be derivations, equations or a mapping, not {type(facts)}")

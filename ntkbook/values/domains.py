@@ -25,9 +25,10 @@ _POLES = {
     sp.atanh: lambda u: 1 - u**2, sp.acoth: lambda u: 1 - u**2, sp.log: lambda u: u,
     sp.acot: lambda u: 1 + u**2, sp.asec: lambda u: u, sp.acsc: lambda u: u,
 }  # fmt: skip
-_NOT_SMOOTH = (
+NOT_SMOOTH = (
     sp.Abs, sp.sign, sp.Max, sp.Min, sp.Heaviside, sp.Piecewise, sp.floor, sp.ceiling, sp.Mod,
-    sp.frac, sp.DiracDelta, sp.re, sp.im, sp.arg, sp.conjugate, sp.KroneckerDelta,
+    sp.frac, sp.DiracDelta, sp.re, sp.im, sp.arg, sp.conjugate, sp.KroneckerDelta, sp.acot,
+    sp.acoth, sp.asec, sp.acsc, sp.atan2,
 )  # fmt: skip
 
 
@@ -119,11 +120,30 @@ def kink(expr: sp.Basic, x: sp.Basic, interval: sp.Interval | None = None) -> sp
         for part in sp.preorder_traversal(entry):
             if isinstance(part, sp.Order) and part.has(x):
                 return part
-            if isinstance(part, _NOT_SMOOTH) and part.has(x):
+            if _crosses_a_cut(part) and part.has(x):
+                return part
+            if isinstance(part, NOT_SMOOTH) and part.has(x):
                 borders = _borders(part)
                 if interval is None or not all(_avoids(b, x, interval) for b in borders):
                     return part
     return None
+
+
+def _crosses_a_cut(part: sp.Basic) -> bool:
+    """A logarithm or a root of what need not be real: it may jump."""
+    if isinstance(part, sp.log):
+        return part.args[0].is_extended_real is not True
+    root = isinstance(part, sp.Pow) and not isinstance(part, sp.MatrixExpr)
+    if not root or part.base == sp.E or part.exp.is_integer or part.base.is_number:
+        return False
+    return part.base.is_extended_real is not True and not part.base.is_positive
+
+
+def borders(expr: sp.Expr, x: sp.Basic) -> list[sp.Expr]:
+    """Functions of x that vanish where `expr` bends or jumps, as far as they are known."""
+    parts = [p for p in sp.preorder_traversal(expr) if isinstance(p, NOT_SMOOTH) and p.has(x)]
+    found = [b for part in parts for b in _borders(part) if b is not None]
+    return [b for b in dict.fromkeys(found) if b.free_symbols == {x}]
 
 
 def _borders(part: sp.Basic) -> list[sp.Expr | None]:

@@ -9,7 +9,7 @@ from operator import mul
 import numpy as np
 import sympy as sp
 
-from ntkbook.algebra.domains import is_matrix
+from ntkbook.values.domains import is_matrix
 
 
 def matrix_identity(

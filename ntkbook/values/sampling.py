@@ -7,13 +7,16 @@ random smooth ones, the same in every expression.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import mpmath
 import sympy as sp
 from sympy.core.function import AppliedUndef, UndefinedFunction
 
-from ntkbook.algebra.limits import OutOfTime, within
+from ntkbook._base.limits import OutOfTime, within
+from ntkbook.values.domains import borders
 
 DIGITS = 30
 WORKING_DIGITS = DIGITS + 15
@@ -50,6 +53,8 @@ def violated(symbol: sp.Basic, value: sp.Basic) -> str | None:
     assumed = getattr(symbol, "assumptions0", {})
     order = [*(f for f in _FLAGS if assumed.get(f)), *sorted(assumed)]
     for flag, truth in ((flag, assumed[flag]) for flag in order):
+        if getattr(value, "is_infinite", False):
+            return "finite"
         if flag in ("commutative", "hermitian", "infinite", "extended_real", "finite"):
             continue
         if flag.startswith("extended_") and flag.removeprefix("extended_") in symbol.assumptions0:
@@ -64,7 +69,7 @@ def random_value(symbol: sp.Symbol, rng: random.Random) -> sp.Expr:
     wanted = {f: symbol.assumptions0[f] for f in _FLAGS if f in symbol.assumptions0}
     for _ in range(400):
         if symbol.is_integer:
-            size = rng.choice((3, 7, 7, 20, 200))
+            size = rng.choice((3, 7, 7, 20, 200, 5000))
             value: sp.Expr = sp.Integer(rng.randint(0 if symbol.is_nonnegative else -size, size))
         else:
             value = _random_real(rng)
@@ -90,7 +95,8 @@ def evaluate(expr: sp.Expr, point: Point, seconds: float = 2) -> sp.Expr | None:
     try:
         with within(seconds):
             number = expr.xreplace(point).replace(sp.Sum, _added)
-            value = number.doit().evalf(WORKING_DIGITS, maxn=_HIGHEST_PRECISION)
+            number = number.replace(sp.Integral, integrated).doit(integrals=False)
+            value = number.evalf(WORKING_DIGITS, maxn=_HIGHEST_PRECISION)
     except OutOfTime:
         return None
     except Exception:  # sympy raises many kinds where an expression has no value
@@ -110,25 +116,94 @@ def _added(summand: sp.Expr, *limits: sp.Tuple) -> sp.Expr:
     """A sum with limits that are numbers, term by term: sympy would look for a closed form."""
     *outer, (k, low, high) = limits
     if high is sp.oo and not outer:
-        return sp.Sum(summand, *limits).evalf(WORKING_DIGITS)
+        total = sp.Sum(summand, *limits).evalf(WORKING_DIGITS)
+        return total if abs(total) > sp.Float(10) ** -30 else sp.nan  # its error is absolute
     if outer or not (low.is_Integer and high.is_Integer and high - low < 500):
         return sp.Sum(summand, *limits)
     terms = (summand.subs(k, j).doit().evalf(WORKING_DIGITS) for j in range(low, high + 1))
     return sp.Add(*terms)
 
 
-def vague(value: sp.Expr) -> bool:
-    """Whether the number has no correct digit, so that it can be compared with nothing."""
-    parts = [p for p in value.as_real_imag() if p.is_Float and p != 0]
-    return bool(parts) and all(p._prec < 10 for p in parts)
+def integrated(integrand: sp.Expr, *limits: sp.Tuple) -> sp.Expr:
+    """An integral with limits that are numbers, by quadrature between the integrand's kinks."""
+    if len(limits) != 1 or len(limits[0]) != 3:
+        return sp.Integral(integrand, *limits)
+    x, low, high = limits[0]
+    value = quadrature(integrand, x, low, high)
+    return sp.nan if value is None else value
 
 
-def agree(a: sp.Expr, b: sp.Expr) -> bool:
-    """Whether two values are equal to thirty digits of the larger one."""
+def quadrature(f: sp.Expr, x: sp.Symbol, low: sp.Expr, high: sp.Expr) -> sp.Expr | None:
+    """∫ f dx to twenty digits, or None where the error is not known to be small."""
+    if f.free_symbols - {x}:
+        return None
+    with within(8), mpmath.workdps(50):
+        function = sp.lambdify(x, f.doit(), "mpmath")
+        ends = [_real(low), _real(high)]
+        sign, ends = (1, ends) if ends[0] <= ends[1] else (-1, ends[::-1])
+        waves = [w for w in f.atoms(sp.sin, sp.cos) if w.has(x)]
+        try:
+            if waves and not f.has(sp.exp) and mpmath.isinf(ends[1]) and not mpmath.isinf(ends[0]):
+                value, error = _oscillating(function, waves, x, ends), 0
+            else:
+                between = [p for p in (-10, -1, 0, 1, 10) if ends[0] < p < ends[1]]
+                inside = sorted({*between, *_bends(f, x, ends)})
+                path = [ends[0], *inside, ends[1]]
+                value, error = mpmath.quad(function, path, error=True)
+        except (ArithmeticError, ValueError, TypeError, NameError, mpmath.NoConvergence):
+            return None
+        if value is None or not error < mpmath.mpf(10) ** -25 * (1 + abs(value)):
+            return None
+        return sp.sympify(sign * value)
+
+
+def _oscillating(function: Callable, waves: list[sp.Expr], x: sp.Symbol, ends: list):
+    """To infinity from zero to zero of its waves, if they all have one phase."""
+    phases = {w.args[0] for w in waves}
+    phase = phases.pop()
+    if phases or not phase.is_polynomial(x):
+        return None
+    scale, order = _real(abs(sp.Poly(phase, x).LC())), int(sp.degree(phase, x))
+    zeros = lambda n: (n * mpmath.pi / scale) ** (mpmath.mpf(1) / order)  # noqa: E731
+    return mpmath.quadosc(function, ends, zeros=zeros)
+
+
+def _bends(f: sp.Expr, x: sp.Symbol, ends: list) -> list:
+    """Where what jumps or bends in f does so: changes of sign, seen on a grid and bisected."""
+    found = []
+    for border in borders(f, x):
+        g = sp.lambdify(x, border, "mpmath")
+        low, high = (min(max(end, -100), 100) for end in ends)
+        grid = [low + (high - low) * k / 997 for k in range(998)]
+        for a, b in itertools.pairwise(grid):
+            if g(a) * g(b) < 0:
+                found.append(mpmath.findroot(g, (a, b), solver="anderson"))
+            elif g(a) == 0 and ends[0] < a:
+                found.append(a)
+    return found
+
+
+def _real(value: sp.Expr) -> mpmath.mpf:
+    value = sp.sympify(value)
+    if value.is_infinite:
+        return mpmath.mpf("inf") if value is sp.oo else -mpmath.mpf("inf")
+    return mpmath.mpmathify(value.evalf(50))
+
+
+def agree(a: sp.Expr, b: sp.Expr) -> bool | None:
+    """Whether two values are equal to thirty digits of the larger one; None if that is unknown."""
     size = max(abs(a), abs(b))
-    if size < sp.Float(10) ** -150 and (vague(a) or vague(b) or a == 0 or b == 0):
-        return True  # a cancellation that the highest precision did not resolve: zero
+    if size < sp.Float(10) ** -150:
+        resolved = [v for v in (a, b) if not _unresolved(v)]
+        if len(resolved) < 2:  # beside an exact zero, what no precision resolves counts as zero
+            return True if all(v == 0 for v in resolved) else None
     return bool(abs(a - b) <= sp.Float(10) ** -DIGITS * size)
+
+
+def _unresolved(value: sp.Expr) -> bool:
+    """Whether the number has no correct digit: a cancellation beyond the highest precision."""
+    parts = [p for p in value.as_real_imag() if p.is_Float]
+    return bool(parts) and all(p._prec < 10 or p == 0 for p in parts)
 
 
 def concrete_functions(
@@ -153,7 +228,7 @@ def concrete_functions(
         (a, b, c, d), (first, second), positive = chosen[func]
         u = sum(k * arg for k, arg in zip(first, args, strict=False))
         v = sum(k * arg for k, arg in zip(second, args, strict=False))
-        smooth = a + b * u + c * sp.sin(v + d) + u * v / 7
+        smooth = a + b * u + c * sp.sin(v + d) + sp.cos(2 * u - 3 * v) / 3 + u * v / 7
         return sp.exp(sp.sin(u) + c * sp.cos(v) / 3) if positive else smooth
 
     def concrete(expr: sp.Expr) -> sp.Expr:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from ntkbook.algebra import domains
-from ntkbook.algebra.domains import entries
 from ntkbook.algebra.expectations import Law, law_of, not_integrable
 from ntkbook.algebra.hypotheses import Hypothesis, Scope, Statement
-from ntkbook.algebra.sampling import violated
+from ntkbook.values import domains
+from ntkbook.values.domains import entries
+from ntkbook.values.sampling import violated
+
+
+class Given(Statement, Protocol):
+    """A line that may be used as a fact."""
+
+    @property
+    def status(self) -> str: ...
 
 
 class Refusal(Exception):
@@ -32,19 +40,28 @@ def expression(name: str, value: object) -> sp.Basic:
 # Scope -----------------------------------------------------------------------------------
 
 
-def held_by(a: sp.Basic, b: sp.Basic, scope: Scope | None, lhs: sp.Basic) -> set[sp.Basic]:
+def held_by(a: sp.Basic, b: sp.Basic, source: Given | None, lhs: sp.Basic) -> set[sp.Basic]:
     """The symbols that the fact a = b holds to one value.
 
     A new name a for b holds none, unless the left side knows it already; nor does a statement
-    about a function, for all its arguments.
+    about a function, for all its arguments.  What a derived fact was derived under it keeps.
     """
     both = {s for s in a.free_symbols | b.free_symbols if isinstance(s, sp.Symbol)}
+    if source is not None:
+        named = isinstance(a, sp.Symbol) and source.rests_on[:1] and not lhs.has(a)
+        if named and source.status == "given" and source.rests_on[0].kind == "definition":
+            return set()
+        premises = (h for h in source.rests_on if h.kind == "premise")
+        under = {s for h in premises for s in h.lhs.free_symbols | h.rhs.free_symbols}
+        return {s for s in both | under if not source.scope.covers((s,))} | source.scope.all_but
     if isinstance(a, sp.Symbol):
         return both if lhs.has(a) else set()
-    if scope is not None:
-        return {s for s in both if not scope.covers((s,))}
     function = a.expr if isinstance(a, sp.Derivative) else a
-    return set() if isinstance(function, AppliedUndef) else both
+    if isinstance(function, AppliedUndef) and set(function.args) <= b.free_symbols | b.atoms(
+        AppliedUndef
+    ):
+        return set()
+    return both
 
 
 def interval(on: tuple[object, object] | None) -> sp.Interval | None:
@@ -76,12 +93,31 @@ def inside(x: sp.Symbol, on: tuple[object, object] | None) -> tuple[sp.Expr, sp.
 
 def specialised(h: Hypothesis, pairs: Mapping[sp.Basic, sp.Basic]) -> Hypothesis:
     """The hypothesis once symbols have values: what is nonzero must stay so."""
-    if h.kind != "nonzero":
+    if h.kind == "definition":
         return h
-    moved = h.lhs.subs(pairs, simultaneous=True)
-    if domains.becomes_zero(moved):
+    lhs = h.lhs if h.kind == "law" else h.lhs.subs(pairs, simultaneous=True)
+    rhs = h.rhs.subs(pairs, simultaneous=True)
+    if h.kind == "nonzero" and domains.becomes_zero(lhs):
         raise Refusal(f"{h.lhs}, taken to be nonzero, would be zero")
-    return Hypothesis(h.kind, moved, moved, h.label)
+    if h.kind == "law":
+        law({tuple(lhs): rhs} if len(lhs) > 1 else {lhs[0]: rhs[0, 0]})  # it must still be one
+    return Hypothesis(h.kind, lhs, rhs, h.label)
+
+
+def require_continuum(x: sp.Symbol, *points: sp.Expr) -> None:
+    """x may vary continuously, up to these points."""
+    if x.is_integer:
+        raise Refusal(f"{x} is declared an integer: it does not vary continuously")
+    for point in points:
+        if point.is_infinite:
+            beyond = x.is_nonnegative if point is -sp.oo else x.is_nonpositive
+            if beyond or not x.is_real:
+                raise Refusal(f"{x} cannot go to {point}")
+        elif point.is_number and all(
+            violated(x, point + step)
+            for step in (sp.S.Zero, sp.Rational(1, 10**6), -sp.Rational(1, 10**6))
+        ):
+            raise Refusal(f"{x} is declared {violated(x, point)}, which {point} is not")
 
 
 # Calculus --------------------------------------------------------------------------------
@@ -102,10 +138,25 @@ def require_inside(line: Statement, x: sp.Symbol, a: sp.Expr, b: sp.Expr) -> Non
     real = sp.Dummy("x", real=True)
     for h in line.rests_on:
         if h.kind == "nonzero" and h.lhs.has(x) and not domains.is_matrix(h.lhs):
-            path = sp.Interval.open(a, b) if a.is_number and b.is_number else sp.S.Reals
-            zeros = sp.solveset(h.lhs.subs(x, real), real, path)
-            if isinstance(zeros, sp.FiniteSet) and len(zeros):
-                raise Refusal(f"{h.lhs}, taken to be nonzero, is zero at {x} = {zeros.args[0]}")
+            signs = {d: sp.Dummy("x", **{d: True}) for d in ("positive", "negative")}
+            if (
+                a.is_nonnegative
+                and b.is_nonnegative
+                and h.lhs.subs(x, signs["positive"]).is_nonzero
+            ):
+                continue
+            if (
+                a.is_nonpositive
+                and b.is_nonpositive
+                and h.lhs.subs(x, signs["negative"]).is_nonzero
+            ):
+                continue
+            known = a.is_number and b.is_number
+            path = sp.Interval.open(a, b) if known else sp.S.Reals
+            if sp.solveset(h.lhs.subs(x, real), real, path) is not sp.S.EmptySet:
+                raise Refusal(
+                    f"{h.lhs}, taken to be nonzero, may be zero for an {x} between {a} and {b}"
+                )
 
 
 def taylor_polynomial(expr: sp.Expr, x: sp.Basic, x0: sp.Expr, order: int) -> sp.Expr:
@@ -131,9 +182,17 @@ def value_at(expr: sp.Basic, x: sp.Basic, x0: sp.Expr, dir: str) -> sp.Basic:
 
 
 def require_well_posed(
-    line: Statement, f: sp.Basic, t: sp.Symbol, solution: sp.Basic, values: sp.Basic
-) -> None:
-    """An equation of first order with one solution, and a solution that stays in one piece."""
+    line: Statement,
+    f: sp.Basic,
+    t: sp.Symbol,
+    t0: sp.Basic,
+    solution: sp.Basic,
+    values: sp.Basic,
+) -> bool:
+    """An equation of first order with one solution, and a solution that stays in one piece.
+
+    Returns whether something that is taken to be nonzero may vanish at another t than t0.
+    """
     parts = entries(f)
     for derivative in line.rhs.atoms(sp.Derivative):
         if any(derivative.has(part) and derivative not in parts for part in parts):
@@ -147,10 +206,19 @@ def require_well_posed(
     bends = [domains.kink(line.rhs, part) for part in parts]
     if any(bends) or any(domains.unproved_denominators(slope, nonzero) for slope in slopes):
         raise Refusal("the solution may not be unique")
+    border = False
+    pairs = dict(zip(parts, entries(solution), strict=True))
+    for h in line.rests_on:
+        if h.kind == "nonzero" and h.lhs.has(t, *parts):
+            along = h.lhs.subs(pairs)
+            if domains.becomes_zero(along.subs(t, t0)):
+                raise Refusal(f"{h.lhs}, taken to be nonzero, is zero at the start")
+            border = border or not (along.is_positive or along.is_negative)
     for side, words in ((solution, "the solution"), (line.rhs, "the right-hand side")):
         bend = domains.kink(side, t)
         if bend is not None:
             raise Refusal(f"{words} may jump or bend in {t}, by {bend}")
+    return border
 
 
 def require_recursion(
@@ -182,6 +250,9 @@ def require_one_solution(line: Statement, x: sp.Basic) -> None:
     # x may be a function such as f(t), for which sympy has no derivative.
     unknown = sp.Dummy("x", **{k: v for k, v in x.assumptions0.items() if v is not None})
     equation = equation.subs(x, unknown)
+    bend = domains.kink(equation, unknown)
+    if bend is not None:
+        raise Refusal(f"{bend} may jump or bend")
     slope = sp.simplify(equation.diff(unknown))
     nonzero = [h.lhs for h in line.rests_on if h.kind == "nonzero"]
     if slope == 0:
@@ -190,7 +261,9 @@ def require_one_solution(line: Statement, x: sp.Basic) -> None:
         if domains.unproved_denominators(1 / slope, nonzero):
             raise Refusal(f"the factor {slope} of {x} may be zero")
         return
-    if x.is_real and (slope.is_positive or slope.is_negative):
+    whole = not domains.unproved_denominators(equation, ()) and x.is_nonzero is not True
+    whole = whole or bool(x.is_positive or x.is_negative)
+    if x.is_real and whole and (slope.is_positive or slope.is_negative):
         return
     domain = sp.S.Complexes
     for flag, values in (
