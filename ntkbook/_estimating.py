@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +11,35 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from sklearn.utils.validation import _check_sample_weight, check_array
 
+from ntkbook._base.arguments import described, require_count
+from ntkbook.networks.layer import Layer
 from ntkbook.training.regression import Regression, regression
+
+
+def require_depth(depth: object) -> None:
+    """TypeError or ValueError for what is no number of hidden layers."""
+    if isinstance(depth, Layer):
+        raise TypeError(
+            "depth must be an integer, the number of hidden layers of a network that is built of "
+            f"depth, activation, w_std and b_std, got {described(depth)}; with a network of your "
+            "own use ntkbook.regression(net.kernel(x), y)"
+        )
+    require_count("depth", depth, 0)  # type: ignore[arg-type]
+
+
+def hidden_layer(activation: object, names: Mapping[str, Layer]) -> Layer:
+    """The layer that has this name, or the layer itself; ValueError for anything else."""
+    if isinstance(activation, Layer):
+        return activation
+    if not isinstance(activation, str) or activation not in names:
+        got = described(activation)
+        if isinstance(activation, type):
+            got = f"the class {activation.__name__}; pass a layer, {activation.__name__}()"
+        raise ValueError(
+            f"activation must be one of {', '.join(map(repr, names))} or a layer, such as "
+            f"Elementwise(jax.nn.softplus), got {got}"
+        )
+    return names[activation]
 
 
 def padded(name: str, x: ArrayLike) -> tuple[NDArray[np.float64], int]:

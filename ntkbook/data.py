@@ -13,7 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import require_count, require_nonnegative
+from ntkbook._base.arguments import (
+    described,
+    floating_dtype,
+    require_count,
+    require_key,
+    require_nonnegative,
+)
 from ntkbook._base.types import Array, DTypeLike, Float, PRNGKeyArray, Scalar
 
 
@@ -40,7 +46,8 @@ def circle(n: int, dtype: DTypeLike | None = None) -> Float[Array, "n 2"]:
      [-0.5    0.866]
      [-0.5   -0.866]]
     """
-    angles = jnp.arange(require_count("n", n), dtype=_floating(dtype)) * (2 * jnp.pi / n)
+    whole = jnp.arange(require_count("n", n), dtype=floating_dtype("dtype", dtype))
+    angles = whole * (2 * jnp.pi / n)
     return jnp.sqrt(2).astype(angles.dtype) * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
 
 
@@ -53,7 +60,8 @@ def sphere(
 
     **Returns**: inputs (n, d).
 
-    **Raises**: TypeError or ValueError for other counts, TypeError for a dtype that is no float.
+    **Raises**: TypeError or ValueError for other counts and keys, TypeError for a dtype that is no
+    float.
 
     >>> import jax
     >>> x = sphere(jax.random.key(0), n=5, d=3)
@@ -73,14 +81,16 @@ def gaussian_inputs(
 
     **Returns**: inputs (n, d).
 
-    **Raises**: TypeError or ValueError for other counts, TypeError for a dtype that is no float.
+    **Raises**: TypeError or ValueError for other counts and keys, TypeError for a dtype that is no
+    float.
 
     >>> import jax
     >>> gaussian_inputs(jax.random.key(0), n=5, d=3).shape
     (5, 3)
     """
+    require_key("key", key)
     shape = (require_count("n", n), require_count("d", d))
-    return jax.random.normal(key, shape, _floating(dtype))
+    return jax.random.normal(key, shape, floating_dtype("dtype", dtype))
 
 
 def toy_regression(
@@ -100,8 +110,8 @@ def toy_regression(
     **Returns**: `Split`: training inputs (n_train, 1), uniform and sorted, with targets
     (n_train,); test inputs (n_test, 1), an even grid, with targets (n_test,) without noise.
 
-    **Raises**: TypeError or ValueError for other counts or noise, TypeError for a dtype that is no
-    float.
+    **Raises**: TypeError or ValueError for other counts, keys or noise, TypeError for a dtype that
+    is no float.
 
     >>> import jax
     >>> x_train, y_train, x_test, y_test = toy_regression(jax.random.key(0))
@@ -110,8 +120,8 @@ def toy_regression(
     """
     n_train, n_test = require_count("n_train", n_train), require_count("n_test", n_test)
     noise = require_nonnegative("noise", noise)
-    dtype = _floating(dtype)
-    x_key, noise_key = jax.random.split(key)
+    dtype = floating_dtype("dtype", dtype)
+    x_key, noise_key = jax.random.split(require_key("key", key))
     x_train = jnp.sort(jax.random.uniform(x_key, (n_train,), dtype, -1, 1))
     x_test = jnp.linspace(-1, 1, n_test, dtype=dtype)
 
@@ -141,8 +151,9 @@ def digits(
     **Returns**: `Split`: inputs (n, 64); targets one-hot (n, 10), or for two classes (n,), −1 for
     the first and +1 for the second.
 
-    **Raises**: ValueError for other classes, for more examples than there are, and for a single
-    training image: it has no scale; TypeError for a dtype that is no float.
+    **Raises**: TypeError or ValueError for another key; ValueError for other classes, for more
+    examples than there are, and for a single training image: it has no scale; TypeError for a
+    dtype that is no float.
 
     >>> import jax
     >>> x_train, y_train, x_test, y_test = digits(20, 5, jax.random.key(0), classes=(3, 8))
@@ -152,7 +163,7 @@ def digits(
     from sklearn.datasets import load_digits  # here, because it takes a second to import
 
     n_train, n_test = require_count("n_train", n_train), require_count("n_test", n_test, minimum=0)
-    dtype = _floating(dtype)
+    dtype = floating_dtype("dtype", dtype)
     x, label = load_digits(return_X_y=True)
     if classes is None:
         y = np.eye(10)[label]
@@ -163,7 +174,7 @@ def digits(
         raise ValueError(
             f"n_train + n_test must be at most {len(x)} for these classes, got {n_train + n_test}"
         )
-    drawn = np.asarray(jax.random.permutation(key, len(x)))[: n_train + n_test]
+    drawn = np.asarray(jax.random.permutation(require_key("key", key), len(x)))[: n_train + n_test]
     x, y = x[drawn] - x[drawn[:n_train]].mean(axis=0), y[drawn]
     power = (x[:n_train] ** 2).sum(axis=1).mean()
     if power == 0:
@@ -174,15 +185,10 @@ def digits(
 
 
 def _pick(x, label, classes):
-    if len(classes) != 2 or len(set(classes) & set(range(10))) != 2:
-        raise ValueError(f"classes must be two different digits from 0 to 9, got {classes}")
+    whole = isinstance(classes, (tuple, list, range))
+    if not whole or len(classes) != 2 or len({d for d in range(10) if d in classes}) != 2:
+        raise ValueError(
+            f"classes must be two different digits from 0 to 9, got {described(classes)}"
+        )
     chosen = (label == classes[0]) | (label == classes[1])
     return x[chosen], label[chosen]
-
-
-def _floating(dtype):
-    """The dtype asked for, or JAX's default float: float64 when x64 is on."""
-    dtype = jnp.result_type(float if dtype is None else dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"dtype must be a floating type, got {dtype}")
-    return dtype

@@ -21,12 +21,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkbook._base.arguments import (
     require_choice,
-    require_count,
     require_nonnegative,
     require_positive,
 )
 from ntkbook._base.types import PyTree
-from ntkbook._estimating import by_class, merged, padded, temperature, weights_of, without_each
+from ntkbook._estimating import (
+    by_class,
+    hidden_layer,
+    merged,
+    padded,
+    require_depth,
+    temperature,
+    weights_of,
+    without_each,
+)
 from ntkbook.networks import activations
 from ntkbook.networks.containers import Serial
 from ntkbook.networks.dense import Dense
@@ -160,15 +168,9 @@ class NetworkKernel(Kernel):
 
     def _network(self) -> tuple[Serial, tuple[float, ...]]:
         """The network and its scales (b_std, w_std), checked; its own scales are not used."""
-        require_count("depth", self.depth, 0)
+        require_depth(self.depth)
         require_choice("kind", self.kind, ("ntk", "nngp"))
-        layer = ACTIVATIONS.get(self.activation) if isinstance(self.activation, str) else None
-        layer = self.activation if isinstance(self.activation, Layer) else layer
-        if layer is None:
-            raise ValueError(
-                f"activation must be one of {', '.join(map(repr, ACTIVATIONS))} or a layer, such "
-                f"as Elementwise(jax.nn.softplus), got {self.activation!r}"
-            )
+        layer = hidden_layer(self.activation, ACTIVATIONS)
         scales = require_nonnegative("b_std", self.b_std), require_positive("w_std", self.w_std)
         hidden = (Dense(1, b_std=1.0), layer) * self.depth
         return Serial(*hidden, Dense(1, b_std=1.0)), tuple(map(float, scales))

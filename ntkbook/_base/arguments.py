@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.types import Array, ArrayLike, Float
+from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, PRNGKeyArray, PyTree
 
 A = TypeVar("A", bound=ArrayLike)
 T = TypeVar("T")
@@ -26,15 +26,30 @@ def is_traced(*values: object) -> bool:
     return any(isinstance(value, jax.core.Tracer) for value in values)
 
 
-_SMALL = (str, bytes, bool, int, float, complex, type(None), np.generic, np.ndarray, Array)
+def is_array(value: object) -> bool:
+    """Whether it is an array of JAX or NumPy, a tracer, or a number."""
+    return isinstance(value, (Array, np.ndarray, np.generic, bool, int, float, complex))
 
 
 def described(value: object) -> str:
     """What `value` is, in a few words, however large: its type, and its shape or what it says."""
-    kind, shape = type(value).__name__, getattr(value, "shape", ())
-    if isinstance(shape, tuple) and shape:
-        return f"{kind} of shape {shape}"
-    return f"{kind} {value!r:.60}" if isinstance(value, _SMALL) else kind
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if isinstance(shape, tuple) and not _is_plain(value):
+        return f"{'traced array' if is_traced(value) else kind} of shape {shape}"
+    parts = value if isinstance(value, (tuple, list)) else (value,)
+    return f"{kind} {value!r:.60}" if all(map(_is_plain, parts)) else kind
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is one number, which is known, or text or None."""
+    if isinstance(value, (Array, np.ndarray)) and not is_traced(value):
+        return value.ndim == 0 and jnp.issubdtype(value.dtype, np.number)
+    return isinstance(value, (str, bytes, bool, int, float, complex, type(None), np.generic))
+
+
+def outlined(tree: PyTree) -> str:
+    """A tree with numbers as they are, and of arrays the shapes."""
+    return str(jax.tree.map(lambda a: a if _is_plain(a) else described(a), tree))
 
 
 def as_floating(name: str, value: object) -> Float[Array, "..."]:
@@ -75,26 +90,64 @@ def require_finite(name: str, array: A) -> A:
 
 def require_shape(name: str, array: A, shape: Sequence[int | None]) -> A:
     """Raise ValueError unless `array` has this shape; None stands for any length of an axis."""
+    if not is_array(array):
+        raise TypeError(f"{name} must be an array, got {described(array)}")
     got = tuple(np.shape(array))
-    fits = len(got) == len(shape) and all(
-        want is None or want == length for want, length in zip(shape, got, strict=True)
-    )
-    if not fits:
+    if not _fits(got, shape):
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         wanted += "," if len(shape) == 1 else ""
-        raise ValueError(f"{name} must have shape ({wanted}), got {got}")
+        one = len(shape) > 1 and shape[0] is None and None not in shape[1:] and got == shape[1:]
+        hint = f"; of a single row pass {name}[None]" if one else ""
+        raise ValueError(f"{name} must have shape ({wanted}), got {got}{hint}")
     return array
+
+
+def _fits(got: Sequence[int], shape: Sequence[int | None]) -> bool:
+    return len(got) == len(shape) and all(
+        want is None or want == length for want, length in zip(shape, got, strict=True)
+    )
+
+
+def require_key(name: str, key: PRNGKeyArray) -> PRNGKeyArray:
+    """Raise unless `key` is one PRNG key of JAX, of the new kind or the old."""
+    dtype = getattr(key, "dtype", None) if isinstance(key, (Array, np.ndarray)) else None
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or np.ndim(key) == 0):
+        raise TypeError(f"{name} must be a PRNG key, such as jax.random.key(0), got {_key(key)}")
+    if np.shape(key) != (() if typed else jax.eval_shape(jax.random.PRNGKey, 0).shape):
+        raise ValueError(
+            f"{name} must be one PRNG key, such as jax.random.key(0), got keys of shape "
+            f"{np.shape(key)}; take one of them, or use jax.vmap"
+        )
+    return key
+
+
+def _key(value: object) -> str:
+    """What came in place of a key: a number, most often, and its dtype if it is an array."""
+    dtype = getattr(value, "dtype", "")
+    return f"{described(value)} of {dtype}" if getattr(value, "shape", ()) else described(value)
+
+
+def floating_dtype(name: str, dtype: DTypeLike | None) -> np.dtype:
+    """`dtype` as a real floating one; None stands for JAX's default float, float64 under x64."""
+    try:
+        found = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real floating type, got {described(dtype)}") from None
+    if not jnp.issubdtype(found, jnp.floating):
+        raise TypeError(f"{name} must be a real floating type, got {found}")
+    return found
 
 
 def _require_number(name, number, expected, accept):
     if is_traced(number):
         return number
-    if isinstance(number, (bool, str)) or np.ndim(number) != 0:
-        raise TypeError(f"{name} must be {expected}, got {described(number)}")
     try:
-        value = float(number)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be {expected}, got {described(number)}") from error
+        value = None if isinstance(number, (bool, str)) or np.ndim(number) else float(number)
+    except (TypeError, ValueError, OverflowError):
+        value = None
+    if value is None:
+        raise TypeError(f"{name} must be {expected}, got {described(number)}")
     if not (math.isfinite(value) and accept(value)):
         raise ValueError(f"{name} must be {expected}, got {number}")
     return number
@@ -115,6 +168,14 @@ def require_nonnegative(name: str, number: T) -> T:
     return _require_number(name, number, "a non-negative finite number", lambda v: v >= 0)
 
 
+def require_fraction(name: str, number: T) -> T:
+    """Raise ValueError unless `number` is a number, zero or greater, and less than one."""
+    try:
+        return _require_number(name, number, f"a number, 0 <= {name} < 1", lambda v: 0 <= v < 1)
+    except TypeError as error:
+        raise ValueError(error) from None
+
+
 def require_count(name: str, number: int, minimum: int = 1) -> int:
     """Raise unless `number` is an integer, `minimum` or greater."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
@@ -122,6 +183,13 @@ def require_count(name: str, number: int, minimum: int = 1) -> int:
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {number}")
     return int(number)
+
+
+def require_flag(name: str, value: bool) -> bool:
+    """Raise TypeError unless `value` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {described(value)}")
+    return bool(value)
 
 
 def require_choice(name: str, value: T, choices: Sequence[T]) -> T:

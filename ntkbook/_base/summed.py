@@ -3,7 +3,9 @@
 A trace over k outputs has the shape (N, N) of a kernel that every output shares, and is k times
 as large: nothing in its numbers says so.  The array that `empirical_ntk` hands out is therefore
 known by its identity for as long as it lives; what a user makes of it, such as its quotient by k,
-is another array and theirs.
+is another array and theirs.  So is any copy, slice or cast, and what `jit` returns: those are not
+told any more.  `outputs="mean"`, which is the kernel of one output where outputs are alike, needs
+no such guard.
 """
 
 from __future__ import annotations

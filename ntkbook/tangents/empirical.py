@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import jax
 
-from ntkbook._base.arguments import as_floating, is_traced, require_choice, require_shape
+from ntkbook._base.arguments import (
+    as_floating,
+    is_traced,
+    require_choice,
+    require_flag,
+    require_shape,
+)
 from ntkbook._base.compiled import compiled
 from ntkbook._base.summed import remember_sum
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
@@ -42,7 +48,9 @@ def empirical_ntk(
     work; `outputs`, what is made of k of them:
 
     - "full": all k² blocks, which exact dynamics and `max_learning_rate` need;
-    - "trace": the sum over equal outputs, k times as large as the kernel of one;
+    - "trace": the sum over equal outputs, k times as large as the kernel of one.  Training
+      functions refuse this very array; a copy of it, a slice or a cast, they cannot tell from the
+      kernel of one output, so divide it by k, or ask for the mean;
     - "mean": the trace divided by k, the default of neural-tangents, to compare with an infinite
       network, whose outputs share one kernel.
 
@@ -79,6 +87,7 @@ def empirical_ntk(
     >>> empirical_ntk(f, jnp.ones(2), jnp.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [[5.0, 11.0], [11.0, 25.0]]
     """
+    require_flag("progress", progress)
     require_choice("outputs", outputs, OUTPUTS)
     require_choice("method", method, ("auto", "contraction", "products", "factorised"))
     params, x1, x2, k = checked_arguments(f, params, x1, x2)
@@ -98,7 +107,7 @@ def empirical_ntk(
         (theta,) = by_contraction(f, trace, False, params, x1, x2, sizes, progress)
     else:
         theta = factorised_ntk(net, trace, params, x1, x2)
-    return finished(theta, outputs, params, k)
+    return finished(theta, outputs, params, k, x1=x1, x2=x2)
 
 
 def jacobian_sizes(params: PyTree, x1: Array, x2: Array | None, k: int) -> tuple[int, int]:
@@ -107,11 +116,11 @@ def jacobian_sizes(params: PyTree, x1: Array, x2: Array | None, k: int) -> tuple
     return block_sizes(len(x1), None if x2 is None else len(x2), example, JACOBIAN_BYTES)
 
 
-def finished(theta: Array, outputs: str, params: PyTree, k: int) -> Array:
+def finished(theta: Array, outputs: str, params: PyTree, k: int, **inputs: Array | None) -> Array:
     """`theta`, in the parameters' dtype, averaged if asked for, and known as a sum if it is one."""
     theta = theta.astype(common_dtype(params))
     theta = theta / k if outputs == "mean" and k > 1 else theta
-    theta = require_finite_result("the empirical kernel", theta)
+    theta = require_finite_result("the empirical kernel", theta, params=params, **inputs)
     if outputs == "trace" and k > 1 and not is_traced(theta):
         remember_sum(theta, k)
     return theta
@@ -173,7 +182,8 @@ def ntk_vector_product(
     flat = k == 1 and v.ndim == 1
     require_shape("v", v, shape[:1] if flat else shape)
     product = compiled(_product, (f,))(params, x1, v.reshape(shape), x2)
-    return require_finite_result("the product", product.reshape(-1) if flat else product)
+    product = product.reshape(-1) if flat else product
+    return require_finite_result("the product", product, params=params, x1=x1, x2=x2, v=v)
 
 
 def _product(

@@ -11,9 +11,13 @@ new lambda each time, where speed matters.  What was compiled for it is freed wi
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ntkbook._base.arguments import described, is_array
 from ntkbook._base.arrays import gram
 from ntkbook._base.compiled import compiled
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
@@ -28,11 +32,18 @@ def count_parameters(params: PyTree) -> int:
 
     **Returns**: P, an integer; 0 for a tree without leaves.
 
+    **Raises**: TypeError for leaves that are neither.
+
     >>> import jax.numpy as jnp
     >>> count_parameters({"w": jnp.ones((2, 3)), "b": jnp.ones(3)})
     9
     """
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", None if is_array(leaf) else object)
+        if dtype is not None and not (jnp.issubdtype(dtype, jnp.number) or dtype is np.dtype(bool)):
+            where = f"params{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{where} must be an array or a number, got {described(leaf)}")
+    return sum(math.prod(getattr(leaf, "shape", ())) for leaf in jax.tree.leaves(params))
 
 
 def tangent_features(
@@ -61,7 +72,8 @@ def tangent_features(
     params, x, _, outputs = checked_arguments(f, params, x, name="x")
     by_leaf = compiled(jacobian_of, (f,))(params, x)
     jacobian = jnp.concatenate(by_leaf, axis=-1)
-    return require_finite_result("the Jacobian of f", jacobian if outputs > 1 else jacobian[:, 0])
+    jacobian = jacobian if outputs > 1 else jacobian[:, 0]
+    return require_finite_result("the Jacobian of f", jacobian, params=params, x=x)
 
 
 def jacobian_of(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> list[Float[Array, "n k size"]]:

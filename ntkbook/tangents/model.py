@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.stages import Wrapped
 
-from ntkbook._base.arguments import require_finite, require_shape
+from ntkbook._base.arguments import described, is_array, require_finite, require_shape
 from ntkbook._base.compiled import compiled
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.networks.layer import Layer
@@ -19,18 +20,22 @@ from ntkbook.networks.layer import Layer
 Model = Callable[[PyTree, Num[Array, "n *d"]], Float[Array, "n *k"]]
 """A network of any library: f(params, x), each row of its outputs from that row of x alone."""
 
-_MODELS = (
-    "of a model that has it, pass model.apply; of an Equinox model, with params, static = "
-    "equinox.partition(model, equinox.is_inexact_array), pass "
-    "f = lambda params, x: jax.vmap(equinox.combine(params, static))(x)"
+_EQUINOX = (
+    "of an Equinox model, with params, static = equinox.partition(model, "
+    "equinox.is_inexact_array), pass f = lambda params, x: "
+    "jax.vmap(equinox.combine(params, static))(x) and these params "
+    "(see the guide 'Your own network')"
 )
+_MODELS = f"of a model that has it, pass model.apply; {_EQUINOX}"
+_ORDER = "the order of arguments is f, params, x"
 
 
 def require_model(f: object) -> None:
     """Raise TypeError for what is not a function of two arguments that JAX can keep."""
     name = type(f).__name__
-    if not callable(f):
-        raise TypeError(f"f must be a function f(params, x), got {name}; {_MODELS}")
+    if not callable(f) or isinstance(f, type):
+        hint = _ORDER if is_array(f) or isinstance(f, (tuple, list)) else f"{_ORDER}; {_MODELS}"
+        raise TypeError(f"f must be a function f(params, x), got {described(f)}; {hint}")
     try:
         inspect.signature(f).bind(None, None)
     except TypeError as error:
@@ -46,7 +51,7 @@ def require_model(f: object) -> None:
         ) from None
 
 
-def checked_parameters(params: PyTree) -> PyTree:
+def checked_parameters(params: PyTree, name: str = "params") -> PyTree:
     """`params` with JAX arrays as leaves; TypeError for leaves that cannot be differentiated."""
 
     def check(path, leaf):
@@ -54,15 +59,19 @@ def checked_parameters(params: PyTree) -> PyTree:
         if dtype is None and isinstance(leaf, float):
             dtype = jnp.result_type(float)
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            hint = f"keep what is not trained out of {name}; {_EQUINOX}"
+            if isinstance(leaf, Layer):
+                hint = "the parameters of a network are what net.init(key, (d,)) gives"
+            elif callable(leaf) and not path:
+                hint = _ORDER
             raise TypeError(
-                f"params{jax.tree_util.keystr(path)} must be a real floating array, got "
-                f"{type(leaf).__name__ if dtype is None else dtype}; keep what is not trained "
-                "out of params, for instance with equinox.partition"
+                f"{name}{jax.tree_util.keystr(path)} must be a real floating array, got "
+                f"{described(leaf) if dtype is None else dtype}; {hint}"
             )
         return jnp.asarray(leaf)
 
     if not jax.tree.leaves(params):
-        raise ValueError("params must hold at least one array, got none")
+        raise ValueError(f"{name} must hold at least one array, got none")
     return jax.tree_util.tree_map_with_path(check, params)
 
 
@@ -82,11 +91,12 @@ def checked_inputs(name: str, x: object) -> Num[Array, "n *d"]:
     if not numbers:
         raise TypeError(
             f"{name} must be one array of numbers (n, ...), an example in each row, got "
-            f"{type(x).__name__}{got}; put what else f needs into its columns, or into f"
+            f"{type(x).__name__}{got}; {_ORDER}; put what else f needs into the columns of x, or "
+            "into f"
         )
     if array.ndim == 0 or array.shape[0] == 0:
         raise ValueError(
-            f"{name} must hold at least one example along its first axis, got {array.shape}"
+            f"{name} must hold at least one example along its first axis, got shape {array.shape}"
         )
     return array
 
@@ -97,31 +107,92 @@ def second_inputs(
     """`x2` as an array whose examples have the shape of those of `x1`, or None."""
     if x2 is None:
         return None
-    return require_shape("x2", checked_inputs("x2", x2), (None, *jnp.shape(x1)[1:]))
+    second = require_shape("x2", checked_inputs("x2", x2), (None, *jnp.shape(x1)[1:]))
+    if jnp.iscomplexobj(second) != jnp.iscomplexobj(x1):
+        raise TypeError(f"x2 must be of the kind of x1, {x1.dtype}, got {second.dtype}")
+    return second
 
 
 def count_outputs(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> int:
     """The number of outputs of f, which must give (n,) or (n, k) for n inputs."""
-    try:
+    with explained(f, params, x):
         # Abstract evaluation: shapes and dtypes without the work of a forward pass.
         y = jax.eval_shape(forward_pass(f), params, x)
+    if not _is_batch(y, len(x)):
+        raise _mistake(f, params, x, alone=x.ndim == 1) or ValueError(
+            f"f must map inputs {x.shape} to outputs ({x.shape[0]},) or ({x.shape[0]}, k), "
+            f"got {getattr(y, 'shape', type(y).__name__)}"
+        )
+    if not jnp.issubdtype(y.dtype, jnp.floating):
+        raise TypeError(f"f must give real floating outputs, got dtype {y.dtype}")
+    return prod(y.shape[1:])
+
+
+@contextmanager
+def explained(f: Model, params: PyTree, x: PyTree, name: str = "x") -> Iterator[None]:
+    """Errors of f(params, x) itself say what the mistake is, if that can be found by trying."""
+    try:
+        yield
     except jax.errors.JAXTypeError as error:
         raise TypeError(
             "f must be traceable by JAX, with jax.numpy instead of numpy and without Python "
             f"branches on values, got: {str(error).splitlines()[0]}"
         ) from None
     except Exception as error:
-        error.add_note(f"raised by f(params, x) itself, for x of shape {x.shape}, {x.dtype}")
+        mistake = _mistake(f, params, x, alone=True)
+        if mistake is not None:
+            raise mistake from error
+        parts = ((_shape(leaf), getattr(leaf, "dtype", "")) for leaf in jax.tree.leaves(x))
+        of = "; ".join(f"{shape}, {dtype}" for shape, dtype in parts)
+        whole = f"; {_EQUINOX}" if callable(params) else ""
+        error.add_note(f"raised by f(params, {name}) itself, for {name} of shape {of}{whole}")
         raise
-    shape = getattr(y, "shape", None)
-    if shape is None or len(shape) not in (1, 2) or shape[0] != x.shape[0]:
-        raise ValueError(
-            f"f must map inputs {x.shape} to outputs ({x.shape[0]},) or ({x.shape[0]}, k), "
-            f"got {type(y).__name__ if shape is None else shape}"
+
+
+def _mistake(f: Model, params: PyTree, x: PyTree, alone: bool) -> Exception | None:
+    """The error to raise for an f that fails, if it is another call of f that works.
+
+    `alone`, whether x may be a single example.
+    """
+
+    def works(count: int, function: Callable, *arguments: PyTree) -> bool:
+        try:
+            return _is_batch(jax.eval_shape(function, *arguments), count)
+        except Exception:
+            return False
+
+    def of_one(params: PyTree, x: PyTree) -> Array:
+        return f(params, jax.tree.map(lambda leaf: leaf[None], x))
+
+    first, second = (
+        next(filter(None, map(_shape, jax.tree.leaves(tree))), (0,)) for tree in (params, x)
+    )
+    if works(second[0], jax.vmap(f, (None, 0)), params, x):
+        return TypeError(
+            f"f must take a batch x of shape {second}, got one that takes a single example; "
+            "pass jax.vmap(f, (None, 0))"
         )
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        raise TypeError(f"f must give real floating outputs, got dtype {y.dtype}")
-    return prod(shape[1:])
+    # In place of one another, it is `params` that holds the examples.
+    if works(second[0], f, x, params) or works(first[0], f, x, params):
+        return TypeError(
+            "f must take (params, x), got two with which f(x, params) works instead; "
+            f"{_ORDER}; of an f that takes x first pass lambda params, x: f(x, params)"
+        )
+    if alone and works(1, of_one, params, x):
+        return ValueError(
+            f"x must hold examples along its first axis, got a single one of shape {second}; "
+            "pass x[None]"
+        )
+    return None
+
+
+def _is_batch(y: object, count: int) -> bool:
+    """Whether outputs have the shape (count,) or (count, k)."""
+    return len(_shape(y)) in (1, 2) and _shape(y)[0] == count
+
+
+def _shape(array: object) -> tuple[int, ...]:
+    return getattr(array, "shape", ())
 
 
 def forward_pass(f: Model) -> Wrapped:
@@ -139,11 +210,14 @@ def network_of(f: object) -> Layer | None:
     return net if isinstance(net, Layer) and f == net.apply else None
 
 
-def require_finite_result(name: str, array: Array) -> Array:
-    """`require_finite`, whose error names the range of half precision where that is the reason."""
+def require_finite_result(name: str, array: Array, **given: PyTree) -> Array:
+    """`require_finite`, whose error names what of the `given` isn't finite, or half precision."""
     try:
         return require_finite(name, array)
     except ValueError as error:
+        for what, tree in given.items():
+            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree)):
+                raise ValueError(f"{error}; {what} holds NaN or infinity") from None
         if array.dtype.itemsize > 2:
             raise
         raise ValueError(

@@ -9,19 +9,27 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ntkbook._base.arguments import as_floating, require_count, require_finite
+from ntkbook._base.arguments import (
+    as_floating,
+    described,
+    require_count,
+    require_finite,
+    require_key,
+)
 from ntkbook._base.arrays import gram
 from ntkbook._base.compiled import compiled
+from ntkbook._base.messages import Short
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray
-from ntkbook.networks.layer import Layer
+from ntkbook.networks.layer import Layer, checked_rows
 from ntkbook.networks.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
+from ntkbook.tangents.model import checked_inputs, second_inputs
 from ntkbook.tangents.probes import checked_arguments
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class KernelEstimate:
+@dataclass(frozen=True, repr=False)
+class KernelEstimate(Short):
     """The `mean` kernels of `samples` networks and their `standard_error`, a `Kernel` each.
 
     Both parts of both are (n1, n2); the errors are those of the mean, not of one network.
@@ -55,8 +63,9 @@ def monte_carlo_kernel(
 
     **Returns**: `KernelEstimate`, of kernels (n1, n2).
 
-    **Raises**: TypeError for another `net`; ValueError for fewer samples, for inputs or kernels
-    that are not finite, for outputs of another shape, and for rows that change with the others.
+    **Raises**: TypeError for another `net` or `key`; ValueError for fewer samples, for inputs or
+    kernels that are not finite, for outputs of another shape, and for rows that change with the
+    others.
 
     **Source**: Jacot et al. 2018, proposition 1 and theorem 1, the limits that are estimated.
 
@@ -69,13 +78,16 @@ def monte_carlo_kernel(
     >>> bool(abs(off[0, 0]) < 3)
     True
     """
-    x1 = require_finite("x1", as_floating("x1", x1))
-    x2 = None if x2 is None else require_finite("x2", as_floating("x2", x2))
+    require_key("key", key)
     pair = isinstance(net, tuple) and len(net) == 2 and all(map(callable, net))
     if not pair and not isinstance(net, Layer):
         raise TypeError(
-            f"net must be a network of this package or functions (init, apply), got {net!r}"
+            "net must be a network of this package or a tuple of functions (init, apply), got "
+            f"{described(net)}"
         )
+    read = checked_rows if isinstance(net, Layer) else _examples
+    x1 = checked_inputs("x1", read("x1", x1))
+    x2 = second_inputs(x1, None if x2 is None else read("x2", x2))
     samples, batch_size = (
         require_count("samples", samples, 2),
         require_count("batch_size", batch_size),
@@ -84,16 +96,28 @@ def monte_carlo_kernel(
     if isinstance(net, Layer):
         mean, error = _estimate_network(net, *static, key, x1, x2)
     else:
-        _probe(*net, key, x1)
+        _require_draws(*net, key, x1)
         estimate = compiled(_estimate, net, (), *static)
         mean, error = estimate(key, x1, x2)
     require_finite("the kernels", jnp.stack([mean.nngp, mean.ntk]))
     return KernelEstimate(mean, error, samples)
 
 
-def _probe(init: Callable, apply: Callable, key: PRNGKeyArray, x: Array) -> None:
+def _examples(name: str, x: object) -> Array:
+    return require_finite(name, as_floating(name, x))
+
+
+def _require_draws(init: Callable, apply: Callable, key: PRNGKeyArray, x: Array) -> None:
     """Raise unless apply is a function of parameters that init draws, row by row."""
-    checked_arguments(apply, init(key, x.shape[1:]), x)
+    try:
+        params = init(key, x.shape[1:])
+    except Exception as error:
+        said = "".join(str(error).splitlines()[:1])
+        raise TypeError(
+            "net must be functions (init, apply), of which init(key, input_shape) draws parameters,"
+            f" got {type(error).__name__} ({said:.200}) for input_shape {x.shape[1:]}"
+        ) from error
+    checked_arguments(apply, params, x)
 
 
 # Equal networks share a program; functions of the user's are not kept.

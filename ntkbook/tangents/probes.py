@@ -31,8 +31,9 @@ from ntkbook.tangents.model import (
 # So many rows are looked at, from the first to the last: two passes through f over these.
 _ROWS = 16
 
-# What rounding may change, in units of the last place of the largest output; and, where that is
-# not enough, in units of what such a relative change of every parameter and input does.
+# What rounding may change of an output, in units of the last place of the largest one that any row
+# has there; and, where that is not enough, in units of what such a relative change of every
+# parameter and input does.
 _ROUNDING = 32
 
 
@@ -64,7 +65,15 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
         return
     places = np.unique(np.linspace(0, len(x) - 1, _ROWS).astype(int))
     rows = x[places]
-    both = compiled(_together_and_alone, (f,))(params, rows)
+    try:
+        both = compiled(_together_and_alone, (f,))(params, rows)
+    except (TypeError, ValueError, IndexError) as error:
+        said = "".join(str(error).splitlines()[:1])
+        raise ValueError(
+            f"f must take any number of examples along the first axis of x, got "
+            f"{type(error).__name__} ({said:.200}) for one of shape {(1, *rows.shape[1:])} alone"
+            + ("; of a single example pass x[None]" if x.ndim == 1 else "")
+        ) from error
     if is_traced(*both):  # f itself holds traced values
         return
     together, alone = (np.asarray(y, np.float64).reshape(len(rows), -1) for y in both)
@@ -72,8 +81,7 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
         gap = np.abs(together - alone)
     # The same NaN or infinity in both is no difference; in one of the two it is.
     gap[(together == alone) | (np.isnan(together) & np.isnan(alone))] = 0
-    sizes = np.abs([together, alone])
-    largest = np.max(sizes, initial=0, where=np.isfinite(sizes))
+    largest = _largest(np.abs([together, alone]))
     allowed = _ROUNDING * float(jnp.finfo(both[0].dtype).eps) * largest
     if (gap <= allowed).all():
         return
@@ -81,7 +89,7 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
     shaken = compiled(_shaken, (f,))(params, rows, _coarsest(f, params, rows))
     with np.errstate(invalid="ignore"):
         change = np.abs(np.asarray(shaken, np.float64).reshape(2, len(rows), -1) - together)
-    allowed = max(allowed, _ROUNDING * np.max(change, initial=0, where=np.isfinite(change)))
+    allowed = np.maximum(allowed, _ROUNDING * _largest(change))
     tied = ~(gap <= allowed).all(axis=1)
     if tied.any():
         first = int(np.argmax(tied))
@@ -89,8 +97,13 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
             f"row {places[first]} of f(params, x) changes with the other rows; freeze batch "
             "statistics (inference mode), pass dropout a deterministic flag, and let each row come "
             f"from its own row of x alone (by itself it is off by {gap[first].max():.3g}, beside "
-            f"outputs up to {largest:.3g})"
+            f"outputs up to {largest.max():.3g})"
         )
+
+
+def _largest(sizes: np.ndarray) -> np.ndarray:
+    """The largest finite of sizes (2, n, k) for each of k outputs."""
+    return np.max(sizes, axis=(0, 1), initial=0, where=np.isfinite(sizes))
 
 
 def _flat(layer: Layer) -> Iterator[Layer]:

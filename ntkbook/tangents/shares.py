@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from ntkbook._base.arguments import require_choice
+from ntkbook._base.arguments import require_choice, require_flag
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.networks.containers import Container
 from ntkbook.networks.dense import Dense
@@ -50,6 +50,7 @@ def empirical_shares(
     >>> {name: share.tolist() for name, share in shares.items()}
     {'b': [[1.0, 1.0], [1.0, 1.0]], 'w': [[5.0, 11.0], [11.0, 25.0]]}
     """
+    require_flag("progress", progress)
     require_choice("outputs", outputs, OUTPUTS)
     params, x1, x2, k = checked_arguments(f, params, x1, x2)
     trace = outputs != "full" or k == 1
@@ -62,7 +63,8 @@ def empirical_shares(
         used = zip(layers, _dense_parameters(net, params), strict=True)
         shares = [layer[name] for layer, own in used for name in sorted(own)]
     tree = jax.tree.structure(params)
-    return jax.tree.unflatten(tree, [finished(share, outputs, params, k) for share in shares])
+    done = [finished(share, outputs, params, k, x1=x1, x2=x2) for share in shares]
+    return jax.tree.unflatten(tree, done)
 
 
 def _dense_parameters(layer: Layer, params: PyTree) -> Iterator[dict[str, Array]]:

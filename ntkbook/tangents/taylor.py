@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 
-from ntkbook._base.arguments import require_shape
+from ntkbook._base.arguments import described, require_shape
 from ntkbook._base.types import Array, PyTree
-from ntkbook.tangents.model import Model, checked_parameters, require_model
+from ntkbook.tangents.model import Model, checked_parameters, explained, require_model
 
 
 def linearize(f: Model, params: PyTree) -> Model:
@@ -49,8 +49,9 @@ def taylor(f: Model, params: PyTree, order: int = 2) -> Model:
     >>> taylor(f, jnp.array(1.0))(jnp.array(3.0), jnp.array([1.0])).tolist()
     [9.0]
     """
-    if order not in (1, 2):
-        raise ValueError(f"order must be 1 or 2, got {order!r}")
+    if type(order) is not int or order not in (1, 2):
+        got = order if type(order) is int else described(order)
+        raise ValueError(f"order must be 1 or 2, got {got}")
     require_model(f)
     params = checked_parameters(params)
 
@@ -62,21 +63,25 @@ def taylor(f: Model, params: PyTree, order: int = 2) -> Model:
         def along(p):
             return jax.jvp(lambda p: f(p, x), (p,), (step,))
 
-        if order == 1:
-            value, slope = along(params)
-            return value + slope
-        (value, slope), (_, curvature) = jax.jvp(along, (params,), (step,))
-        return value + slope + curvature / 2
+        with explained(f, params, x):
+            if order == 1:
+                value, slope = along(params)
+                return value + slope
+            (value, slope), (_, curvature) = jax.jvp(along, (params,), (step,))
+            return value + slope + curvature / 2
 
     return model
 
 
 def _difference(new_params: PyTree, params: PyTree) -> PyTree:
-    new = checked_parameters(new_params)
+    new = checked_parameters(new_params, "new_params")
     expected: object = jax.tree.structure(params)
     got: object = jax.tree.structure(new)
     if got != expected:
-        raise ValueError(f"new_params must have the structure of params, {expected}, got {got}")
+        raise ValueError(
+            f"new_params must have the structure of params, {expected}, got {got}; the order is "
+            "model(new_params, x)"
+        )
 
     def subtract(path, a, b):
         require_shape(f"new_params{jax.tree_util.keystr(path)}", a, b.shape)

@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from ntkbook._base.arguments import as_floating, require_count, require_finite, require_shape
+from ntkbook._base.arguments import (
+    as_floating,
+    described,
+    require_count,
+    require_finite,
+    require_shape,
+)
 from ntkbook._base.types import Array, ArrayLike, Float
 
 
@@ -37,6 +43,8 @@ def circle_eigenvalues(
     [1.  0.  0.  0.5]
     """
     k_max, points = require_count("k_max", k_max, minimum=0), require_count("points", points)
+    if not callable(kappa):
+        raise TypeError(f"kappa must be a function of angles, got {described(kappa)}")
     if points % 4 or points < 8 * max(k_max, 1):
         raise ValueError(
             f"points must be a multiple of 4 and at least 8 k_max = {8 * k_max}, got {points}"

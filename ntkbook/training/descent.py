@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import as_floating, is_traced
+from ntkbook._base.arguments import as_floating, is_traced, require_flag, require_fraction
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
 from ntkbook.training.modes import spectrum
-from ntkbook.training.problem import require_momentum, stacked, trained_kernel
+from ntkbook.training.problem import stacked, trained_kernel
 from ntkbook.training.spectral import SpectralFunction
 
 
@@ -81,7 +81,7 @@ def _step(values, rate, momentum):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientDescent(KernelDynamics):
     """The solution made by `gradient_descent`; `t` is a number of steps ≥ 0, or an array."""
 
@@ -140,7 +140,7 @@ def gradient_descent(
     [ 1. -1.]
     """
     problem = dynamics_of(k_train, y_train, learning_rate, f0, trained)
-    momentum = jnp.asarray(require_momentum(momentum), problem.y.dtype)
+    momentum = jnp.asarray(require_fraction("momentum", momentum), problem.y.dtype)
     return GradientDescent(*problem, momentum=momentum)
 
 
@@ -170,7 +170,8 @@ def max_learning_rate(
     (0.6667, 1.0)
     """
     matrix, _ = stacked("kernel", trained_kernel(kernel, trained))
-    beta = require_momentum(momentum)
+    beta = require_fraction("momentum", momentum)
+    require_flag("nesterov", nesterov)
     values = spectrum("kernel", matrix)
     if not is_traced(values) and not np.max(values, initial=0) > 0:
         raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")

@@ -15,7 +15,6 @@ and in the eigenbasis Θ = U diag(λ) Uᵀ with the residual r = f − y at the 
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,12 +25,12 @@ import jax.numpy as jnp
 
 from ntkbook._base.arguments import (
     as_floating,
-    is_traced,
     require_positive,
     require_shape,
     require_symmetric,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.messages import Short
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.ensembles import (
@@ -39,7 +38,7 @@ from ntkbook.training.ensembles import (
     covariance_on_training_points,
     kernels_at_test_points,
 )
-from ntkbook.training.modes import Modes, psd_modes
+from ntkbook.training.modes import Modes, psd_modes, warn_of_lost_modes
 from ntkbook.training.problem import at_test_points, trained_kernel, training_set, unstacked
 from ntkbook.training.spectral import SpectralFunction, filtered, half_square
 
@@ -56,8 +55,8 @@ class Evolution(NamedTuple):
     args: tuple[Array, ...]
 
 
-@dataclass(frozen=True)
-class KernelDynamics(ABC):
+@dataclass(frozen=True, repr=False)
+class KernelDynamics(Short, ABC):
     """What continuous and discrete time share: everything but the functions of time.
 
     `f0` None means a model that is zero at the start, on training and test points alike; `nngp`
@@ -134,7 +133,8 @@ class KernelDynamics(ABC):
         **Returns**: the shape of `t`, then (M,) or (M, k).
 
         **Raises**: ValueError for wrong shapes, and for one of `f0` and `f0_test` without the
-        other: they are values of one function.
+        other: they are values of one function.  A transposed kernel has a wrong shape unless
+        there are as many test points as training points: then nothing tells.
 
         >>> import jax.numpy as jnp
         >>> from ntkbook import gradient_flow
@@ -191,7 +191,7 @@ class KernelDynamics(ABC):
         if k_test_train is None and k_test is None:
             left = filtered(decay, self.kernel, self.modes, args, vectors)
             return self.train(t), covariance_on_training_points(vectors, left, self.nngp)
-        cross, own = kernels_at_test_points(k_test_train, k_test, self.y.dtype)
+        cross, own = kernels_at_test_points(k_test_train, k_test, self.y)
         assert k_test_train is not None  # or the line above has raised
         mean = self.test(t, k_test_train)
         tangent = jnp.asarray(trained_kernel(k_test_train, self.trained), self.y.dtype)
@@ -279,24 +279,11 @@ def dynamics_of(
     elif trained != "all":
         raise ValueError(f"trained={trained!r} needs k_train as a Kernel, got an array")
     if entries != jnp.float64:
-        _warn_of_lost_modes(found, y if f0 is None else y - f0, entries)
+        start = found.project(y if f0 is None else y - f0).reshape(len(y), -1)
+        shares = jnp.sum(start**2, axis=1)
+        total = jnp.maximum(jnp.sum(shares), jnp.finfo(entries).tiny)
+        lost = jnp.sum(shares, where=found.values == 0) / total
+        of = "their modes hold {} of the squared residual at the start, which is never learnt here"
+        warn_of_lost_modes(found.values, entries, lost, of)
     rate = jnp.asarray(learning_rate, y.dtype)
     return _Start(kernel, found, y, f0, rate, nngp, outputs, trained)
-
-
-def _warn_of_lost_modes(found, start, dtype):
-    """Warn when modes that rounding made null hold a good part of what is to be learnt."""
-    if is_traced(found.values, start):
-        return
-    null = found.values == 0
-    shares = jnp.sum(found.project(start).reshape(len(null), -1) ** 2, axis=1)
-    lost = float(jnp.sum(shares, where=null) / jnp.maximum(jnp.sum(shares), jnp.finfo(dtype).tiny))
-    if lost > 0.01:
-        warnings.warn(
-            f"{int(null.sum())} of the {len(null)} eigenvalues of k_train cannot be told from zero "
-            f"in {dtype}, and their modes hold {100 * lost:.2g} % of the squared residual at the "
-            "start, which is never learnt here; if the kernel is not singular by itself, compute "
-            "it in float64: ntk.setup()",
-            UserWarning,
-            stacklevel=4,  # the caller of gradient_flow or gradient_descent
-        )

@@ -16,19 +16,19 @@ import jax.numpy as jnp
 
 from ntkbook._base.arguments import as_floating, require_finite, require_shape
 from ntkbook._base.arrays import matmul
-from ntkbook._base.types import Array, DTypeLike, Float
+from ntkbook._base.types import Array, Float
 from ntkbook.networks.signal import Kernel
+from ntkbook.training.problem import at_test_points
 
 
 def kernels_at_test_points(
-    k_test_train: Kernel | None, k_test: Kernel | None, dtype: DTypeLike
+    k_test_train: Kernel | None, k_test: Kernel | None, y: Float[Array, "N *k"]
 ) -> tuple[Float[Array, "M N"], Float[Array, "M M"] | Float[Array, "M"]]:
     """Checked nngp parts of the two: (M, N), and (M, M) or, of a `kernel_diagonal`, (M,)."""
-    cross = _nngp("k_test_train", k_test_train).astype(dtype)
-    own = _nngp("k_test", k_test).astype(dtype)
+    cross, own = _nngp("k_test_train", k_test_train), _nngp("k_test", k_test).astype(y.dtype)
+    cross, _ = at_test_points(y, None, cross, None)
     require_shape("k_test", own, cross.shape[:1] * (1 if own.ndim == 1 else 2))
-    require_finite("k_test", own)
-    return require_finite("k_test_train", cross), own
+    return cross, require_finite("k_test", own)
 
 
 def _nngp(name: str, kernel: Kernel | None) -> Array:

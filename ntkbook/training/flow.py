@@ -94,7 +94,7 @@ def _series(a, b):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientFlow(KernelDynamics):
     """The solution made by `gradient_flow`; `t` is a time ≥ 0, infinity included, or an array."""
 
@@ -141,7 +141,8 @@ def gradient_flow(
 
     **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
     positive semi-definite (naming the eigenvalue), for shapes that do not fit, for NaN, for a
-    learning rate that is not positive, and for a negative time.
+    learning rate that is not positive, and for a negative time.  Integers that look like the
+    labels of three classes or more draw a UserWarning: they would be fitted as numbers.
 
     **Source**: Lee et al. 2019, section 2; Jacot et al. 2018, section 5 (whose loss is a mean).
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import as_floating, is_traced, require_positive, require_shape
+from ntkbook._base.arguments import as_floating, described, is_traced, require_positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 
 # loss(f, y) of outputs and targets of one shape: a sum over examples, as a scalar.
@@ -107,9 +107,36 @@ def softmax_cross_entropy(f: Num[ArrayLike, "N k"], y: Num[ArrayLike, "N k"]) ->
     >>> round(float(softmax_cross_entropy(jnp.zeros((1, 4)), jnp.eye(4)[:1])), 4)
     1.3863
     """
-    require_shape("f", f, (None, None))
+    for name, value in (("f", f), ("y", y)):
+        if as_floating(name, value).ndim != 2:
+            raise ValueError(
+                f"{name} must have shape (N, k), got {np.shape(value)}; for labels of k classes y "
+                "is jax.nn.one_hot(y, k)"
+            )
     _require_probabilities(y, "one-hot rows", rows=True)
     return _cross_entropy(*_paired(f, y))
+
+
+def require_loss(loss: object, f: Array, y: Array) -> None:
+    """Raise TypeError or ValueError unless loss(f, y) is a scalar and `loss` can be hashed."""
+    expected = "loss must be a function loss(f, y), such as ntkbook.mse"
+    if not callable(loss):
+        raise TypeError(f"{expected}, got {described(loss)}")
+    try:
+        hash(loss)
+    except TypeError:
+        raise TypeError(
+            f"loss must be hashable, as functions are, got {type(loss).__name__}; pass a function, "
+            "such as loss = lambda f, y: ..."
+        ) from None
+    # The targets as they are and not their shape alone: a loss may refuse some.
+    try:
+        value = jax.eval_shape(lambda f: loss(f, y), f)
+    except TypeError as error:
+        raise TypeError(f"{expected}, got one that raises {error}") from error
+    shape = getattr(value, "shape", type(value).__name__)
+    if shape != ():
+        raise ValueError(f"loss must give a scalar, a sum over examples, got shape {shape}")
 
 
 def _cross_entropy(f: Float[Array, "*n k"], y: Float[Array, "*n k"]) -> Float[Array, ""]:
@@ -135,9 +162,13 @@ def _paired(f: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 
 def _require_probabilities(y: ArrayLike, expected: str, rows: bool = False) -> None:
     # NumPy and not JAX: inside `jit` even the comparison of two known arrays would be traced.
+    as_floating("y", y)  # a clear message for what is no array
     if not is_traced(y):
         y = np.asarray(y)
         if not ((y >= 0) & (y <= 1)).all():
-            raise ValueError(f"y must hold {expected}, got values from {y.min()} to {y.max()}")
+            raise ValueError(
+                f"y must hold {expected}, got values from {y.min()} to {y.max()}; of labels of k "
+                "classes softmax_cross_entropy takes jax.nn.one_hot(y, k)"
+            )
         if rows and y.ndim == 2 and not np.allclose(y.sum(axis=1), 1, atol=1e-5):
             raise ValueError(f"y must hold {expected} that sum to 1, got rows that do not")

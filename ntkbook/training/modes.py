@@ -16,18 +16,21 @@ import numpy as np
 from ntkbook._base.arguments import (
     as_floating,
     is_traced,
+    require_finite,
+    require_flag,
     require_positive,
     require_psd,
     require_shape,
     require_symmetric,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.messages import Short, warn
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, Scalar
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Modes:
+@dataclass(frozen=True, repr=False)
+class Modes(Short):
     """Eigenvalues `values` (N,), in descending order, and eigenvectors `vectors` (N, N).
 
     Column i of `vectors` is the unit eigenvector of `values[i]`; its sign is arbitrary, and so is
@@ -44,7 +47,7 @@ class Modes:
 
         **Returns**: coefficients of the same shape, mode by mode.
 
-        **Raises**: ValueError for another shape.
+        **Raises**: ValueError for another shape, or for NaN.
 
         >>> import jax.numpy as jnp
         >>> modes(jnp.diag(jnp.array([1.0, 3.0]))).project(jnp.array([5.0, 7.0])).tolist()
@@ -52,7 +55,7 @@ class Modes:
         """
         v = as_floating("v", v)
         size = self.values.shape[0]
-        require_shape("v", v, (size,) if v.ndim == 1 else (size, None))
+        require_shape("v", require_finite("v", v), (size,) if v.ndim == 1 else (size, None))
         return matmul(self.vectors.T, v)
 
     def rates(self, learning_rate: Scalar = 1.0, discrete: bool = False) -> Float[Array, "N"]:
@@ -72,6 +75,7 @@ class Modes:
         ([0.75, 0.25], [1.3863, 0.2877])
         """
         require_positive("learning_rate", learning_rate)
+        require_flag("discrete", discrete)
         speeds = self.values * learning_rate
         return -jnp.log(jnp.abs(1 - speeds)) if discrete else speeds
 
@@ -110,7 +114,26 @@ def psd_modes(name: str, kernel: Float[Array, "N N"], entries: DTypeLike | None 
 def spectrum(name: str, kernel: Num[ArrayLike, "N N"]) -> Float[Array, "N"]:
     """Eigenvalues of a PSD matrix in ascending order, rounding cleared."""
     kernel = require_symmetric(name, as_floating(name, kernel))
+    if kernel.size == 0:
+        raise ValueError(f"{name} must have at least one row, got shape {kernel.shape}")
     return _cleared(name, kernel, _eigh(kernel, vectors=False)[0], None)
+
+
+def warn_of_lost_modes(
+    values: Float[Array, "N"], entries: DTypeLike, share: Float[Array, ""], effect: str
+) -> None:
+    """Warn when modes that rounding of the `entries` made null hold more than 1 % of a target.
+
+    `values` are the eigenvalues; `share` is that part, and `effect` says of what and what of it,
+    with {} for the number.
+    """
+    if is_traced(share) or not share > 0.01:
+        return
+    warn(
+        f"{int((values == 0).sum())} of the {len(values)} eigenvalues of k_train cannot be told "
+        f"from zero in {entries}, and {effect.format(f'{100 * float(share):.2g} %')}; if the "
+        "kernel is not singular by itself, compute it in float64: ntk.setup()"
+    )
 
 
 def zero_cutoff(values: Float[Array, "N"]) -> Float[Array, ""]:

@@ -10,7 +10,9 @@ import numpy as np
 
 from ntkbook._base.arguments import (
     as_floating,
+    described,
     is_traced,
+    require_count,
     require_finite,
     require_positive,
     require_shape,
@@ -18,7 +20,7 @@ from ntkbook._base.arguments import (
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
-from ntkbook.training.losses import Loss, mse
+from ntkbook.training.losses import Loss, mse, require_loss
 from ntkbook.training.modes import spectrum
 from ntkbook.training.problem import at_test_points, trained_kernel, training_set, unstacked
 
@@ -87,8 +89,13 @@ def flow_ode(
         raise ValueError("f0_test needs kernel_test, got f0_test alone")
     if tolerance is None:
         tolerance = 1e-11 if jnp.finfo(y.dtype).eps < 1e-12 else 1e-6
+    require_positive("tolerance", tolerance)
+    max_steps = require_count("max_steps", max_steps)
     learning_rate = jnp.asarray(learning_rate, y.dtype)
     solver = diffrax.Dopri8() if solver is None else solver
+    if not isinstance(solver, diffrax.AbstractSolver):
+        raise TypeError(f"solver must be one of diffrax's, got {described(solver)}")
+    require_loss(loss, unstacked(y, outputs), unstacked(y, outputs))
     problem = kernel, unstacked(y, outputs), learning_rate
     require_finite("the slope of the loss at the start", _velocity(loss, None, start, problem))
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 from ntkbook._base.arguments import (
     as_floating,
-    described,
-    is_traced,
     require_choice,
     require_finite,
     require_shape,
     require_symmetric,
 )
+from ntkbook._base.messages import warn_of_labels
+from ntkbook._base.shapes import require_targets, require_test_points
 from ntkbook._base.summed import refuse_sum
-from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
+from ntkbook._base.types import Array, ArrayLike, Float, Num
 from ntkbook.networks.signal import Kernel
 
 
@@ -57,7 +56,10 @@ def stacked(name: str, kernel: ArrayLike) -> tuple[Float[Array, "n1 n2"], int | 
     kernel = as_floating(name, kernel)
     if kernel.ndim != 4:
         return kernel, None
-    n1, n2, k, _ = require_shape(name, kernel, (None, None, kernel.shape[2], kernel.shape[2])).shape
+    n1, n2, k, other = shape = kernel.shape
+    if k != other:
+        hint = f"; pass {name}.transpose(0, 2, 1, 3)" if n2 == other else ""
+        raise ValueError(f"{name} must have shape (any, any, {k}, {k}), got {shape}{hint}")
     return kernel.transpose(0, 2, 1, 3).reshape(n1 * k, n2 * k), k
 
 
@@ -78,10 +80,9 @@ def training_set(
     require_symmetric(name, kernel)
     if kernel.size == 0:
         raise ValueError(f"{name} must have at least one row, got shape {jnp.shape(k_train)}")
-    shape: tuple[int | None, ...] = (len(kernel),) if y.ndim == 1 else (len(kernel), None)
-    if outputs is not None:
-        shape = (len(kernel) // outputs, outputs)
-    require_finite("y_train", require_shape("y_train", y, shape))
+    require_targets(y, name, len(kernel), outputs)
+    require_finite("y_train", y)
+    warn_of_labels("y_train", y_train)
     dtype = jnp.result_type(kernel, y)
     if f0 is not None:
         f0 = as_floating("f0", f0)
@@ -106,14 +107,8 @@ def at_test_points(
     `y`, `f0` and `outputs` are those of the `TrainingSet`; what comes is stacked as it is.
     """
     matrix, got = stacked(name, k_test_train)
-    if got != outputs:
-        wanted = "(M, N)" if outputs is None else f"(M, N, {outputs}, {outputs})"
-        raise ValueError(
-            f"{name} must have shape {wanted}, as the kernel of the training points, "
-            f"got {jnp.shape(k_test_train)}"
-        )
-    matrix = matrix.astype(y.dtype)
-    require_finite(name, require_shape(name, matrix, (None, y.shape[0])))
+    require_test_points(name, matrix, got, len(y), outputs)
+    matrix = require_finite(name, matrix.astype(y.dtype))
     if (f0 is None) != (f0_test is None):
         given, missing = ("f0_test", "f0") if f0 is None else ("f0", "f0_test")
         raise ValueError(
@@ -127,13 +122,3 @@ def at_test_points(
         f0_test = require_finite("f0_test", f0_test)
         f0_test = f0_test if outputs is None else f0_test.reshape(-1)
     return matrix, f0_test
-
-
-def require_momentum(momentum: Scalar) -> Scalar:
-    """Raise ValueError unless `momentum` is a number 0 ≤ β < 1."""
-    if is_traced(momentum):
-        return momentum
-    number = np.asarray(momentum)
-    if not (number.ndim == 0 and jnp.issubdtype(number.dtype, jnp.number) and 0 <= number < 1):
-        raise ValueError(f"momentum must be a number, 0 <= momentum < 1, got {described(momentum)}")
-    return momentum

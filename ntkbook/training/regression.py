@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,16 +19,17 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.messages import Short
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.factors import Factor, factorize
-from ntkbook.training.modes import Modes, psd_modes
+from ntkbook.training.modes import Modes, psd_modes, warn_of_lost_modes
 from ntkbook.training.problem import at_test_points, stacked, training_set, unstacked
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Regression:
+@dataclass(frozen=True, repr=False)
+class Regression(Short):
     """The regression made by `regression`; `coefficients` are over the training points.
 
     A pytree of `kernel`, `y` and `ridge`: where it enters a compiled function, the kernel is
@@ -67,7 +67,8 @@ class Regression:
 
         **Returns**: (M,) or (M, k), as `y`.
 
-        **Raises**: ValueError for another shape, or for NaN.
+        **Raises**: ValueError for another shape, or for NaN; not for a transposed kernel of as
+        many test points as training points, which nothing tells.
 
         >>> import jax.numpy as jnp
         >>> fit = regression(jnp.eye(2), jnp.array([1.0, -1.0]), ridge=3.0)    # α = y/4
@@ -113,8 +114,9 @@ class Regression:
         [0.5] [0.5]
         """
         mean, cross, k = self.predict(k_test_train), self._cross(k_test_train), self.outputs
-        part, tail = self._part("k_test", k_test), () if k is None else (k,)
-        variances = np.ndim(part) == 1 + len(tail)
+        part = as_floating("k_test", self._part("k_test", k_test))
+        tail = () if k is None else (k,)
+        variances = part.ndim == 1 + len(tail)
         points = mean.shape[:1] * (1 if variances else 2)
         require_shape("k_test", part, points + tail * len(points))
         own = require_finite("k_test", stacked("k_test", part)[0].astype(self.y.dtype))
@@ -252,6 +254,7 @@ def regression(
     **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
     positive semi-definite, for shapes that do not fit, for NaN, for a negative ridge, for a
     `kind` of an array, and, of the last two methods, for a singular kernel without a ridge.
+    Class labels draw a warning as for `gradient_flow`.
 
     **Source**: Rasmussen & Williams 2006, sections 2.2, 2.3, 5.4.2 and 6.2.
 
@@ -296,15 +299,9 @@ def _warn_of_lost_modes(fit):
         return jnp.sum(gap**2) / jnp.maximum(jnp.sum(y**2), jnp.finfo(y.dtype).tiny)
 
     share = fit._computed(missed, fit.kernel, fit.ridge, fit.y)
-    if not is_traced(share) and share > 0.01:
-        warnings.warn(
-            f"{int((fit.modes.values == 0).sum())} of the {len(fit.kernel)} eigenvalues of k_train "
-            f"cannot be told from zero in {fit.entries}, and (K + δI) α = y is missed by "
-            f"{100 * float(share):.2g} % of |y|²; if the kernel is not singular by itself, compute "
-            "it in float64: ntk.setup()",
-            UserWarning,
-            stacklevel=3,  # the caller of regression
-        )
+    if not is_traced(share) and share > 0.01:  # or the modes need not be computed
+        of = "(K + δI) α = y is missed by {} of |y|²"
+        warn_of_lost_modes(fit.modes.values, fit.entries, share, of)
 
 
 @contextlib.contextmanager

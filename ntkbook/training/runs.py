@@ -8,18 +8,25 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from ntkbook._base.arguments import as_floating, is_traced, require_count, require_positive
+from ntkbook._base.arguments import (
+    as_floating,
+    is_traced,
+    require_count,
+    require_flag,
+    require_fraction,
+    require_positive,
+)
 from ntkbook._base.compiled import compiled
+from ntkbook._base.messages import Short, warn_of_labels
 from ntkbook._base.progress import bar
 from ntkbook._base.types import Array, ArrayLike, Float, Int, Num, PyTree, Scalar
-from ntkbook.tangents.model import Model, checked_parameters, require_model
-from ntkbook.training.losses import Loss, mse
-from ntkbook.training.problem import require_momentum
+from ntkbook.tangents.model import Model, checked_parameters, explained, require_model
+from ntkbook.training.losses import Loss, mse, require_loss
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Short):
     """What `train` recorded, at T = 1 + steps / record_every moments; record 0 is the start.
 
     `steps` (T,) counts the steps taken; `losses` (T,); `train` (T, …) and `test` (T, …) are the
@@ -65,7 +72,8 @@ def train(
     **Returns**: `Run`.
 
     **Raises**: FloatingPointError naming the first step with a loss that is not finite, unless
-    that is allowed; ValueError or TypeError for arguments other than above.
+    that is allowed; ValueError or TypeError for arguments other than above, targets that the loss
+    refuses among them.  Class labels draw a warning as for `gradient_flow`.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[1.0], [2.0]])
@@ -79,19 +87,24 @@ def train(
     record_every = require_count("record_every", record_every)
     if steps % record_every:
         raise ValueError(f"steps must be a multiple of record_every={record_every}, got {steps}")
-    require_momentum(momentum)
-    y, x = as_floating("y", y), _arrays("x", x)
+    require_fraction("momentum", momentum)
+    require_flag("progress", progress)
+    require_flag("allow_divergence", allow_divergence)
+    targets, x = as_floating("y", y), _arrays("x", x)
     require_model(f)
     params = checked_parameters(params)
-    _require_fit(f, params, x, y, loss)
+    _require_fit(f, params, x, targets, loss)
+    warn_of_labels("y", y)
     if x_test is not None:
         x_test = _arrays("x_test", x_test)
         made, got = (str(jax.tree.structure(tree)) for tree in (x, x_test))
         if made != got:
             raise ValueError(f"x_test must be made as x is, {made}, got {got}")
+        with explained(f, params, x_test, "x_test"):
+            jax.eval_shape(f, params, x_test)
 
     chunks = steps // record_every
-    arguments = params, x, y, x_test, learning_rate, momentum
+    arguments = params, x, targets, x_test, learning_rate, momentum
     if progress:
         with bar(steps, "step") as shown:
 
@@ -104,10 +117,11 @@ def train(
     else:
         run, broken = compiled(_descend, (f, loss), None, chunks, record_every)(*arguments)
     if not allow_divergence and not is_traced(broken) and broken >= 0:
+        cause = "lower the learning rate" if broken else "look for NaN in params, x and y"
         raise FloatingPointError(
             f"training diverged: the loss is not finite after step {broken} of {steps} with "
-            f"learning_rate={learning_rate}, momentum={momentum}; lower the learning rate, or "
-            "pass allow_divergence=True to look at the run"
+            f"learning_rate={learning_rate}, momentum={momentum}; {cause}, or pass "
+            "allow_divergence=True to look at the run"
         )
     return run
 
@@ -183,20 +197,13 @@ def _arrays(name: str, x: PyTree) -> PyTree:
 
 def _require_fit(f: Model, params: PyTree, x: PyTree, y: Array, loss: Loss) -> None:
     """Raise unless f(params, x) is an array of the shape of y and the loss a scalar."""
-    try:
-        hash(loss)
-    except TypeError:
-        raise TypeError(
-            f"loss must be hashable, as functions are, got {type(loss).__name__}; pass a function, "
-            "such as loss = lambda f, y: ..."
-        ) from None
-    outputs = jax.eval_shape(f, params, x)
+    with explained(f, params, x):
+        outputs = jax.eval_shape(f, params, x)
     if getattr(outputs, "shape", None) != y.shape:
-        got = getattr(outputs, "shape", type(outputs).__name__)
-        raise ValueError(f"y must have the shape of f(params, x), {got}, got {y.shape}")
+        made = getattr(outputs, "shape", type(outputs).__name__)
+        labels = y.ndim == 1 and made[:1] == y.shape
+        hint = "; of class labels pass jax.nn.one_hot(y, k)" if labels else ""
+        raise ValueError(f"y must have the shape of f(params, x), {made}, got {y.shape}{hint}")
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise TypeError(f"f must give real floating outputs, got dtype {outputs.dtype}")
-    value = jax.eval_shape(loss, outputs, y)
-    shape = getattr(value, "shape", type(value).__name__)
-    if shape != ():
-        raise ValueError(f"loss must give a scalar, a sum over examples, got shape {shape}")
+    require_loss(loss, outputs, y.astype(outputs.dtype))

@@ -187,6 +187,7 @@ class Unhashable(Tanh):
         (Halves(says=256), "width_after contradicts apply .* says 256, and apply gives 128"),
         (Halves(passes=256), "propagate contradicts apply .* features 256, .* width 128"),
         (Elementwise(lambda z: z - z.mean(0), "centred"), "treat each row by itself"),
+        (Elementwise(lambda z: z + 1e-4 * z.max(0), "leaning"), "treat each row by itself"),
         (Elementwise(lambda z: jnp.cumsum(z, axis=0), "summed"), "treat each row by itself"),
         (Unhashable(), "must be hashable"),
     ],

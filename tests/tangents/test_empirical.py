@@ -6,13 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from small_network import network
 
 from ntkbook import (
     Dense,
-    Elementwise,
-    Erf,
     Relu,
-    Residual,
     Serial,
     Tanh,
     count_parameters,
@@ -26,21 +24,6 @@ from ntkbook._base.summed import refuse_sum
 from ntkbook.tangents import empirical
 
 METHODS = ["contraction", "products", "factorised"]
-
-
-def network(outputs, parametrization="ntk"):
-    return Serial(
-        Dense(6, 1.4, 0.3, parametrization),
-        Tanh(),
-        Serial(Residual(Elementwise(jnp.sin, "sine"), Dense(6, 0.7, 0.1)), Erf()),
-        Dense(outputs, 1.1, 0.0, parametrization),
-    )
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    x = jax.random.normal(jax.random.key(0), (7, 4))
-    return x[:4], x[4:]
 
 
 def numpy_jacobian(f, params, x):
@@ -266,6 +249,13 @@ def test_a_sum_over_outputs_is_known_as_one(inputs):
         refuse_sum("k_train", trace)
     for other in (trace / 3, kernel(3, "mean"), kernel(3, "full"), kernel(1, "trace")):
         refuse_sum("k_train", other)
+    for copy in (
+        trace.copy(),
+        trace[:2],
+        np.asarray(trace),
+        trace.astype("float32"),
+    ):  # as is documented
+        refuse_sum("k_train", copy)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -12,11 +12,7 @@ import pytest
 
 from ntkbook import (
     Dense,
-    Elementwise,
-    Erf,
-    Residual,
     Serial,
-    Tanh,
     empirical_ntk,
     empirical_shares,
     linearize,
@@ -25,21 +21,6 @@ from ntkbook import (
     tangent_features,
     taylor,
 )
-
-
-def network(outputs, parametrization="ntk"):
-    return Serial(
-        Dense(6, 1.4, 0.3, parametrization),
-        Tanh(),
-        Serial(Residual(Elementwise(jnp.sin, "sine"), Dense(6, 0.7, 0.1)), Erf()),
-        Dense(outputs, 1.1, 0.0, parametrization),
-    )
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    x = jax.random.normal(jax.random.key(0), (7, 4))
-    return x[:4], x[4:]
 
 
 def five(key, shape):
@@ -209,6 +190,24 @@ def test_an_error_of_the_function_says_where_it_comes_from():
         empirical_ntk(lambda p, x: x @ p, jnp.ones(3), jnp.ones((4, 2)))
     # Beside a note of JAX's own.
     assert "raised by f(params, x) itself, for x of shape (4, 2), float64" in caught.value.__notes__
+
+
+def test_what_is_not_finite_is_named():
+    x, w, nan = jnp.ones((3, 2)), jnp.ones(2), jnp.array([1.0, jnp.nan])
+    calls = {
+        "x1": lambda: empirical_ntk(quadratic, w, x * nan, x),
+        "x2": lambda: empirical_shares(quadratic, w, x, x * nan),
+        "params": lambda: empirical_ntk(quadratic, w * nan, x),
+        "x": lambda: tangent_features(quadratic, w, x * nan),
+        "v": lambda: ntk_vector_product(quadratic, w, x, jnp.full(3, jnp.nan)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"must be finite, .*; {name} holds NaN or infinity"):
+            call()
+
+
+def quadratic(params, x):
+    return (x @ params) ** 2
 
 
 def test_half_precision_that_overflows():

@@ -68,6 +68,10 @@ TIED = {
     "running sum": lambda p, x: jnp.cumsum(mlp(p, x), 0),
     "infinite alone": lambda p, x: mlp(p, x) / jnp.std(x, 0).sum(),
     "a thousandth": lambda p, x: mlp(p, x) + 1e-3 * mlp(p, x).mean(0),
+    "a ten-thousandth": lambda p, x: mlp(p, x) + 1e-4 * mlp(p, x).max(0),
+    "beside a large output": lambda p, x: (
+        jnp.array([1e3, 1.0, 1.0]) * (mlp(p, x) + 1e-4 * mlp(p, x).max(0) * jnp.array([0, 1, 1]))
+    ),
 }
 
 
@@ -133,6 +137,19 @@ def test_rounding_is_no_dependence():
             require_independent_rows(*case)
         except ValueError as error:
             raise AssertionError(name) from error
+
+
+def test_a_function_that_takes_no_row_alone_says_so():
+    def pairs(params, x):
+        if len(x) == 1:
+            raise ValueError("of two at least")
+        return mlp(params, x)
+
+    params, x = draw("float64")
+    with pytest.raises(
+        ValueError, match=r"f must take any number of .* \(of two at least\) for one"
+    ):
+        empirical_ntk(pairs, params, x)
 
 
 def test_what_is_not_looked_at(monkeypatch):

@@ -1,15 +1,12 @@
 """The shares of weights and biases, against the Jacobian column by column."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_network import X1, X2, network
 
 from ntkbook import (
     Dense,
-    Elementwise,
-    Erf,
-    Residual,
     Serial,
     Tanh,
     count_parameters,
@@ -18,17 +15,6 @@ from ntkbook import (
     tangent_features,
 )
 from ntkbook.tangents import empirical
-
-X1, X2 = jnp.split(jax.random.normal(jax.random.key(0), (9, 4)), [5])
-
-
-def network(outputs, parametrization="ntk"):
-    return Serial(
-        Dense(6, 1.4, 0.3, parametrization),
-        Tanh(),
-        Serial(Residual(Elementwise(jnp.sin, "sine"), Dense(6, 0.7, 0.1)), Erf()),
-        Dense(outputs, 1.1, 0.0, parametrization),
-    )
 
 
 def expected_shares(f, params, x1, x2, outputs):
@@ -97,5 +83,5 @@ def test_bad_arguments_are_refused():
     params = net.init(jax.random.key(1), (4,))
     with pytest.raises(ValueError, match="outputs must be one of 'full', 'trace', 'mean'"):
         empirical_shares(net.apply, params, X1, outputs="sum")
-    with pytest.raises(ValueError, match=r"x2 must have shape \(any, 4\), got \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"x2 must have shape \(any, 4\), got \(3, 3\)"):
         empirical_shares(net.apply, params, X1, X2[:, :3])
