@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ntkbook._base.arguments import require_positive
-from ntkbook._base.types import Array
+from ntkbook._base.types import Array, Float
 from ntkbook.gaussian.pairs import (
     Dual,
     atan,
@@ -94,9 +94,9 @@ def _erf_gap(pair):
     sum1, sum2 = low1[0] * low2[1], low1[1] * low2[0]
     rest1, rest2 = high1[1] * high2[0], high1[0] * high2[1]
     apart = jnp.where(s1 + s2 < 1, sum1 - sum2, rest1 - rest2)
-    sum_sine = (sum1 + sum2) * (sides.cosine / _SCALE) + (rest1 + rest2) * sine
-    share = 1 / jnp.where(sum_sine > 0, sum_sine, 1)
-    quotient = apart * (apart * share) + s1 * (s2 * share) * pair.sine2
+    sum_sine = (sum1 + sum2) * sides.cosine + _SCALE * (rest1 + rest2) * sine
+    turned = (_SCALE * s1) * (_SCALE * s2) * pair.sine2
+    quotient = (apart * apart + turned) / jnp.where(sum_sine == 0, 1, sum_sine)
     radial = once(safe_sqrt(alpha1)) - once(safe_sqrt(alpha2))
     half = radial * (radial * inverse) / 2
     near = _asin_series(quotient) * inverse - half
@@ -104,21 +104,24 @@ def _erf_gap(pair):
     # For small shares the series of the arcsine, since erf is then nearly linear.
     rho, square = 1 - pair.gap, s1 * s2
     fifth = 1 + rho * (1 + rho * (1 + rho * (1 + rho)))
-    turned = pair.gap * (1 + square * ((1 + rho * (1 + rho)) / 6 + 0.075 * square * fifth))
+    across = pair.gap * (1 + square * ((1 + rho * (1 + rho)) / 6 + 0.075 * square * fifth))
     stretched = (s1 - s2) ** 2 * (1 / 6 + 0.075 * (s1 + s2) ** 2) * (ratio1 * ratio2)
-    linear = turned * (once(safe_sqrt(ratio1)) * once(safe_sqrt(ratio2)))
+    linear = across * (once(safe_sqrt(ratio1)) * once(safe_sqrt(ratio2)))
     linear = linear + stretched * (0.5 + stretched / 8)
     small = jnp.maximum(s1, s2) < eps ** (1 / 6)
     return jnp.where(small, linear, jnp.where((quotient < _SERIES) & (half < 0.5), near, far))
 
 
 def _half_angles(s, r):
-    """The angle α with sine s and cosine r sqrt(1 + s); s/α; sin and cos of α/2, of π/4 - α/2."""
+    """The angle α with sine s and cosine r sqrt(1 + s); s/α; sin and cos of α/2, of π/4 - α/2.
+
+    The sines are times _SCALE, like r.
+    """
     cosine = r / _SCALE * jnp.sqrt(1 + s)
     alpha, other = jnp.arctan2(s, cosine), jnp.arctan2(cosine, s)
-    alive = alpha > 0
-    ratio = jnp.where(alive, s / jnp.where(alive, alpha, 1), 1)
-    low, high = ((once(jnp.sin(x / 2)), once(jnp.cos(x / 2))) for x in (alpha, other))
+    dead = alpha == 0
+    ratio = jnp.where(dead, 1, s / jnp.where(dead, 1, alpha))
+    low, high = ((once(_SCALE * jnp.sin(x / 2)), once(jnp.cos(x / 2))) for x in (alpha, other))
     return once(alpha), once(ratio), low, high
 
 
@@ -136,7 +139,7 @@ derivative diverges when the inputs are parallel or large.
 """
 
 
-def gaussian(b: float) -> Dual:
+def gaussian(b: float | Float[Array, ""]) -> Dual:
     """Dual of exp(-b z²): T = (1 + 2b (q1 + q2) + 4b² det)^(-1/2).
 
     **Arguments**: `b` > 0.  (For b < 0 the mean is infinite from variances of 1/|4b| on; its
@@ -226,7 +229,7 @@ def _gelu_gap(pair):
     # Parallel inputs of different lengths: a difference, or to second order in their distance.
     apart = root_difference(pair.q1, pair.q2)
     near = bend1 * (apart * (apart * bend2)) / 2
-    spread = (pair.q1 - pair.q2) / jnp.where(pair.norm > 0, pair.q1 + pair.q2, 1)
+    spread = (pair.q1 - pair.q2) / jnp.where(pair.norm == 0, 1, pair.q1 + pair.q2)
     eps = float(jnp.finfo(near.dtype).eps)
     scale = scale1 * scale2 / (2 * jnp.pi)
     far = scale * (lack - math.pi**0.5 * (lack1 + lack2) + lack1 * lack2)

@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.types import Num
+from ntkbook._base.types import Array, Float, Num
 from ntkbook.gaussian.bells import erf, gaussian, gelu
 from ntkbook.gaussian.pairs import (
     Dual,
@@ -75,7 +75,7 @@ __all__ = [
 # Piecewise linear and piecewise polynomial activations.
 
 
-def abrelu(a: float, b: float) -> Dual:
+def abrelu(a: float | Float[Array, ""], b: float | Float[Array, ""]) -> Dual:
     """Dual of a z for z < 0 and b z for z > 0: T = ab c + (a - b)² (√det + (π - θ) c) / 2π.
 
     **Arguments**: `a`, `b`, the two slopes: ReLU is (0, 1), the absolute value (-1, 1).

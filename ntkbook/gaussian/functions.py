@@ -19,6 +19,10 @@ from ntkbook.gaussian.series import parts
 _SAMPLES = np.array([[0.31, -1.27, 0.86, -0.44, 1.9], [-0.63, 2.4, -2.1, 0.12, -0.05]])
 _SAMPLES = np.concatenate([_SAMPLES, [[1.13, -1.72, 0.57, -0.91, 0.74]]])
 
+# What rounding may change, in units of what is the largest of these: the last place of the largest
+# value, and the effect of such a relative change of the argument.
+_ROUNDING = 32
+
 
 def require_entrywise(name: str, fn: Callable[[Array], Array]) -> None:
     """Raise TypeError or ValueError unless `fn` acts on each entry by itself.
@@ -32,14 +36,19 @@ def require_entrywise(name: str, fn: Callable[[Array], Array]) -> None:
             return  # fn holds a number that is being traced: nothing can be looked at
         again, vector = _call(name, fn, z), _call(name, fn, z.ravel()[::-1])[::-1].reshape(z.shape)
         alone = [_call(name, fn, entry[None, None])[0, 0] for entry in z.ravel()]
+        eps = float(jnp.finfo(z.dtype).eps)
+        near = [_call(name, fn, (z * (1 + sign * eps)).astype(z.dtype)) for sign in (-1, 1)]
     values = np.asarray(together)
     if not np.array_equal(values, np.asarray(again), equal_nan=True):
         raise ValueError(
             f"{name} must give the same value for the same entry, got another one when it was "
             "called again: a random function has no dual; write a Layer of its own"
         )
+    with np.errstate(invalid="ignore"):
+        moved = [_size(values - np.asarray(other)) for other in near]
+    allowed = _ROUNDING * max(eps * _size(values), *moved)
     for others, what in ((alone, "when it is alone"), (vector, "with its place among the others")):
-        off = _differ(values, np.reshape(others, z.shape))
+        off = ~np.isclose(values, np.reshape(others, z.shape), 0, allowed, equal_nan=True)
         if off.any():
             i, j = map(int, np.argwhere(off)[0])
             raise ValueError(
@@ -56,17 +65,19 @@ def require_entrywise(name: str, fn: Callable[[Array], Array]) -> None:
 
 def _call(name: str, fn: Callable[[Array], Array], z: Array) -> Array:
     try:
-        jax.eval_shape(fn, z)
+        # Through a function of our own: JAX can't refer to every callable, such as numpy.tanh.
+        jax.eval_shape(lambda z: fn(z), z)
         value = fn(z)
     except jax.errors.JAXTypeError as error:
         raise TypeError(
-            f"{name} must be written in JAX, with jax.numpy and without Python branches on values, "
-            f"got {type(error).__name__} when JAX traced it"
+            f"{name} must be written in JAX, with jax.numpy (jnp.tanh, not np.tanh) and without "
+            f"Python branches on values, got {type(error).__name__} when JAX traced it"
         ) from error
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(
             f"{name} must act on each entry of an array of any shape, got an error for the shape "
-            f"{z.shape}: {type(error).__name__}: {str(error).splitlines()[0]}"
+            f"{z.shape}: {type(error).__name__}: {''.join(str(error).splitlines()[:1])}; write it "
+            "with jax.numpy (jnp.tanh, not math.tanh), whose functions do"
         ) from error
     if np.shape(value) != z.shape:
         raise ValueError(f"{name} must keep the shape {z.shape}, got {np.shape(value)}")
@@ -87,9 +98,8 @@ def require_dtype(name: str, value: PyTree, z: PyTree) -> PyTree:
     return value
 
 
-def _differ(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    size = np.abs(np.where(np.isfinite(values), values, 0)).max()
-    return ~np.isclose(values, others, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
+def _size(values: np.ndarray) -> float:
+    return float(np.abs(values).max(initial=0, where=np.isfinite(values)))
 
 
 def relative_error(

@@ -38,10 +38,11 @@ class Pair(NamedTuple):
     """Two centred Gaussians: variances, covariance, and their angle θ in well-kept form.
 
     **Fields**: the variances `q1`, `q2` and the covariance `c`; `norm`, which is sqrt(q1 q2);
-    `cosine`, c/norm (one where norm is zero); `gap`, 1 - |cosine|; `det`, the determinant
-    q1 q2 sin² θ; the last two without cancellation.  Arrays of any shapes that broadcast, or
-    expressions of sympy.  In floating point `det` ends where the square of a variance leaves the
-    range of the dtype; `scaled_det` does not.
+    `cosine`, c/norm; `gap`, 1 - |cosine|; `det`, the determinant q1 q2 sin² θ; the last two without
+    cancellation.  Where norm is zero there is no angle: the cosine is one, the gap zero, and their
+    derivatives are those of c and of -c.  Arrays of any shapes that broadcast, or expressions of
+    sympy.  In floating point `det` ends where the square of a variance leaves the range of the
+    dtype; `scaled_det` does not.
     """
 
     q1: Values
@@ -58,16 +59,31 @@ class Pair(NamedTuple):
         return self.gap * (2 - self.gap)
 
 
-def pair(
-    q1: Arrays, q2: Arrays, cosine: Arrays, gap: Arrays, covariance: Arrays | None = None
-) -> Pair:
-    """The `Pair` with variances q1 and q2 at the angle of this cosine and gap.
-
-    The `covariance` adds a derivative where an input is zero and has no angle.
-    """
+def pair(q1: Arrays, q2: Arrays, cosine: Arrays, gap: Arrays) -> Pair:
+    """The `Pair` with variances q1 and q2 at the angle of this cosine and gap, as `Pair` has it."""
+    q1, q2 = in_range(q1), in_range(q2)
     norm = once(safe_sqrt(q1)) * once(safe_sqrt(q2))
-    c = norm * cosine if covariance is None else covariance
+    c = covariance(norm, cosine)
     return Pair(q1, q2, c, norm, cosine, gap, q1 * q2 * (gap * (2 - gap)))
+
+
+def covariance(norm: Arrays, cosine: Arrays) -> Arrays:
+    """norm · cosine, with its derivatives also where an input is zero."""
+    return norm * cosine + rest(norm, cosine)
+
+
+def rest(norm: Arrays, cosine: Arrays) -> Arrays:
+    """Zero, with the derivatives that norm · cosine leaves out of the covariance.
+
+    That is where an input is zero: the cosine carries them there.
+    """
+    carried = jnp.where(norm == 0, cosine, 0)
+    return replaced(carried, jnp.zeros_like(carried))
+
+
+def in_range(q: Arrays) -> Arrays:
+    """A variance, NaN where it is infinite: so that no bounded function makes a number of it."""
+    return q + 0 * q
 
 
 def pair_from_covariance(q1: Arrays, q2: Arrays, c: Arrays) -> Pair:
@@ -76,11 +92,12 @@ def pair_from_covariance(q1: Arrays, q2: Arrays, c: Arrays) -> Pair:
     Rounding alone would set parallel inputs some 1e-8 apart, so that inputs whose cosine is ±1
     within eight units of rounding count as parallel.
     """
+    q1, q2 = in_range(q1), in_range(q2)
     norm = safe_sqrt(q1) * safe_sqrt(q2)
-    # Divisor one where the quotient is not used: 0/0 would put a NaN in its derivative.
-    safe = jnp.where(norm > 0, norm, 1)
-    cosine = c / safe
-    gap = jnp.where(norm > 0, jnp.where(c < 0, 1 + cosine, 1 - cosine), 0)
+    # Divisor one where there is no angle: 0/0 would put a NaN in its derivative.
+    dead = norm == 0
+    cosine = c / jnp.where(dead, 1, norm)
+    gap = jnp.where(dead, -c, jnp.where(c < 0, 1 + cosine, 1 - cosine))
     parallel = gap <= 8 * jnp.finfo(gap.dtype).eps
     # Only the numbers are replaced: the derivatives are those of the angle.
     cosine = replaced(cosine, jnp.where(parallel, jnp.where(c < 0, -1, 1), cosine))
@@ -90,7 +107,9 @@ def pair_from_covariance(q1: Arrays, q2: Arrays, c: Arrays) -> Pair:
 
 def same(q: Arrays) -> Pair:
     """The `Pair` of an input of variance q with itself."""
-    return Pair(q, q, q, q, jnp.ones_like(q), jnp.zeros_like(q), jnp.zeros_like(q))
+    q = in_range(q)
+    zero = 0 * q  # NaN for NaN, also to an activation that knows the angle only
+    return Pair(q, q, q, q, 1 + zero, zero, zero)
 
 
 @dataclass(frozen=True)
@@ -134,8 +153,8 @@ class Dual:
         """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for a `Pair`."""
         if self.derivative:
             return self.formula(pair, jnp), self.derivative.formula(pair, jnp)
-        alive = pair.norm > 0
-        turn = jnp.where(alive, 1 / jnp.where(alive, pair.norm, 1), 0)
+        dead = pair.norm == 0
+        turn = jnp.where(dead, 0, 1 / jnp.where(dead, 1, pair.norm))
         nearer = jnp.where(pair.cosine < 0, turn, -turn)
 
         def turned(c, cosine, gap, det):
@@ -149,13 +168,18 @@ class Dual:
         """ρ and 1 - |ρ| after the layer, `value` being E[φ(u) φ(v)]."""
         # One factor per row and one per column, where the root of the product would be taken once
         # per pair; one after the other, since their product may leave the range of the dtype.
-        inverse1, inverse2 = (inverse_root(self.diagonal(q)) for q in (pair.q1, pair.q2))
-        alive = (inverse1 > 0) & (inverse2 > 0)
-        cosine = jnp.where(alive, value * inverse1 * inverse2, 1)
+        norms = [self.diagonal(q) for q in (pair.q1, pair.q2)]
+        inverse1, inverse2 = map(inverse_root, norms)
+        dead = (norms[0] == 0) | (norms[1] == 0)
+        cosine = jnp.where(dead, 1, value * inverse1 * inverse2)
+        cosine = replaced(jnp.where(dead, value, cosine), cosine)
         if self.gap is None:
             return well_kept(cosine)
-        gap = jnp.where(alive, self.gap(pair), 0)
-        return well_kept(cosine, replaced(gap, jnp.clip(gap, 0, 1)))  # rounding may leave [0, 1]
+        gap = jnp.where(dead, 0, self.gap(pair))
+        # The formula of an angle after the layer has no derivatives where there was none before.
+        rough = jnp.where(cosine < 0, 1 + cosine, 1 - cosine)
+        rate = jnp.where(dead | (pair.norm == 0), rough, gap)
+        return well_kept(cosine, replaced(rate, jnp.clip(gap, 0, 1)))  # rounding may leave [0, 1]
 
     def diagonal(self, q: Arrays) -> Arrays:
         """E[φ(u)²] for a variance q, kept apart so that it is computed once per input."""
@@ -200,9 +224,15 @@ def once(x: Array) -> Array:
     return x / jnp.where(x == x, 1, jnp.nan)
 
 
+@jax.custom_jvp
 def replaced(x: Array, number: Array) -> Array:
-    """`number`, with the derivatives of x."""
-    return x + jax.lax.stop_gradient(number - x)
+    """`number`, with the derivatives of x, an array of the same shape."""
+    return number
+
+
+@replaced.defjvp
+def _replaced_jvp(arrays, rates):
+    return replaced(*arrays), rates[0]
 
 
 def well_kept(cosine: Arrays, gap: Arrays | None = None) -> tuple[Arrays, Arrays]:
@@ -223,9 +253,10 @@ def well_kept(cosine: Arrays, gap: Arrays | None = None) -> tuple[Arrays, Arrays
 def safe_sqrt(q: Arrays) -> Arrays:
     """sqrt, with the derivative at zero taken as zero."""
     # Two wheres: the outer one picks the value, but the derivative of the branch not taken is
-    # multiplied by zero, and that of sqrt at 0 is ∞, so the inner one keeps 0 away from sqrt.
-    positive = q > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, q, 1)), 0)
+    # multiplied by zero, and that of sqrt at 0 is ∞, so the inner one keeps 0 away from sqrt.  And
+    # NaN, not being below anything, stays what it is.
+    dead = q <= 0
+    return jnp.where(dead, 0, jnp.sqrt(jnp.where(dead, 1, q)))
 
 
 def horner(coefficients: Iterable[float], x: Values) -> Values:
@@ -303,13 +334,13 @@ def scaled_det(pair: Pair, size1: Arrays, size2: Arrays, c: Arrays) -> Arrays:
 
     Where an input is zero the angle is not defined, but the derivatives of the determinant are.
     """
-    return jnp.where(pair.norm > 0, size1 * size2 * pair.sine2, size1 * size2 - c * c)
+    return jnp.where(pair.norm == 0, size1 * size2 - c * c, size1 * size2 * pair.sine2)
 
 
 def root_difference(q1: Arrays, q2: Arrays) -> Arrays:
     """√q1 - √q2, to a few units also where they are nearly equal."""
     total = once(safe_sqrt(q1)) + once(safe_sqrt(q2))
-    return (q1 - q2) / jnp.where(total > 0, total, 1)
+    return (q1 - q2) / jnp.where(total == 0, 1, total)
 
 
 def half_distance(pair: Pair) -> Arrays:
@@ -318,7 +349,7 @@ def half_distance(pair: Pair) -> Arrays:
     c = jnp.where(pair.cosine < 0, -pair.c, pair.c)
     # At zero a root has no derivative, but its square does.
     polar = radial * radial / 2 + pair.norm * pair.gap
-    return jnp.where(pair.norm > 0, polar, (pair.q1 + pair.q2) / 2 - c)
+    return jnp.where(pair.norm == 0, (pair.q1 + pair.q2) / 2 - c, polar)
 
 
 def signed_half_distance(pair: Pair) -> Arrays:
@@ -336,4 +367,4 @@ def relative_gap(half_distance: Arrays, q1: Arrays, q2: Arrays) -> Arrays:
 def inverse_root(q: Arrays) -> Arrays:
     """1/sqrt(q), and zero for zero."""
     root = safe_sqrt(q)
-    return once(jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0))
+    return once(jnp.where(root == 0, 0, 1 / jnp.where(root == 0, 1, root)))

@@ -164,7 +164,7 @@ def _rate(q, c, slope, stretched, df, g, other):
     """The derivative of E[f(u) g(v)] in the variance q of u, from E[u f'(u) g(v)]."""
     # By Stein's lemma that is E[f''(u) g(v)]/2, and needs no f'', which a kink does not have.
     at_zero = derivative(df)(jnp.zeros_like(q)) * mean(g, other) / 2
-    return jnp.where(q > 0, (stretched - c * slope) / (2 * jnp.where(q > 0, q, 1)), at_zero)
+    return jnp.where(q == 0, at_zero, (stretched - c * slope) / (2 * jnp.where(q == 0, 1, q)))
 
 
 def _times(fn):
@@ -185,7 +185,7 @@ def _diagonal_jvp(f, g, primals, tangents):
     zero = jnp.zeros_like(q)
     at_zero = df(zero) * dg(zero)
     at_zero += (derivative(df)(zero) * g(zero) + f(zero) * derivative(dg)(zero)) / 2
-    rate = jnp.where(q > 0, stretched / (2 * jnp.where(q > 0, q, 1)), at_zero)
+    rate = jnp.where(q == 0, at_zero, stretched / (2 * jnp.where(q == 0, 1, q)))
     return _diagonal(f, g, q), rate * tangent
 
 

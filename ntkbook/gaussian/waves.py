@@ -6,6 +6,7 @@ import math
 
 import jax.numpy as jnp
 
+from ntkbook._base.types import Array, Float
 from ntkbook.gaussian.pairs import (
     Dual,
     half_distance,
@@ -87,7 +88,7 @@ def _sinh_share(x):
 sin, cos = _wave(-1), _wave(1)
 
 
-def rbf(gamma: float) -> Dual:
+def rbf(gamma: float | Float[Array, ""]) -> Dual:
     """Dual of √2 sin(sqrt(2 gamma) z + π/4): T = exp(-gamma (q1 + q2 - 2c)), the RBF kernel.
 
     **Arguments**: `gamma` > 0, of exp(-gamma E(u - v)²).

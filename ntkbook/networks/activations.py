@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -24,6 +24,7 @@ from ntkbook.gaussian.functions import relative_error, require_dtype, require_en
 from ntkbook.gaussian.pairs import Dual
 from ntkbook.gaussian.quadrature import derivative, quadrature
 from ntkbook.networks.layer import Layer
+from ntkbook.networks.range import lost, within_reach
 from ntkbook.networks.signal import Signal, through_dual
 
 
@@ -51,6 +52,12 @@ class Nonlinearity(Layer):
 @partial(jax.jit, static_argnums=0)
 def _through(layer: Nonlinearity, signal: Signal) -> Signal:
     return through_dual(signal, layer.dual)
+
+
+# The same for a family of activations, one program for all: its number is given to the program.
+@partial(jax.jit, static_argnums=0)
+def _through_one_of(family: Callable[..., Dual], number: float, signal: Signal) -> Signal:
+    return through_dual(signal, family(jnp.asarray(number, signal.gap.dtype)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,14 @@ class LeakyRelu(Nonlinearity):
 
     @property
     def dual(self) -> Dual:
-        return duals.abrelu(self.negative_slope, 1.0)
+        return _leaky(self.negative_slope)
+
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        return _through_one_of(_leaky, self.negative_slope, signal)
+
+
+def _leaky(negative_slope: float) -> Dual:
+    return duals.abrelu(negative_slope, 1.0)
 
 
 @dataclass(frozen=True)
@@ -186,6 +200,9 @@ class Rbf(Nonlinearity):
     def dual(self) -> Dual:
         return duals.rbf(self.gamma)
 
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        return _through_one_of(duals.rbf, self.gamma, signal)
+
 
 @dataclass(frozen=True)
 class Exp(Nonlinearity):
@@ -220,6 +237,9 @@ class Gaussian(Nonlinearity):
     @property
     def dual(self) -> Dual:
         return duals.gaussian(self.b)
+
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        return _through_one_of(duals.gaussian, self.b, signal)
 
 
 @dataclass(frozen=True)
@@ -284,7 +304,7 @@ class Tanh(Nonlinearity):
     dual = quadrature(jnp.tanh)
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
-        return _within_reach("Tanh", signal, super().propagate(signal, hyperparameters))
+        return within_reach("Tanh", signal, super().propagate(signal, hyperparameters))
 
 
 @dataclass(frozen=True)
@@ -321,7 +341,11 @@ class Elementwise(Nonlinearity):
 
     def apply(self, params: PyTree, x: Num[ArrayLike, "*n"]) -> Num[Array, "*n"]:
         """`fn` of every entry of x, of any shape; `params` is ()."""
-        y = require_shape(f"the output of {self.name}", self.fn(x), jnp.shape(x))
+        try:
+            y = require_shape(f"the output of {self.name}", self.fn(x), jnp.shape(x))
+        except jax.errors.TracerArrayConversionError as error:
+            wanted = "must be written in JAX, with jax.numpy (jnp.tanh, not np.tanh)"
+            raise TypeError(f"fn of {self.name} {wanted}, got one that JAX can't trace") from error
         return require_dtype(f"the output of {self.name}", y, x)
 
     @property
@@ -332,16 +356,16 @@ class Elementwise(Nonlinearity):
         self._probe()
         z = jax.ShapeDtypeStruct(signal.gap.shape, signal.gap.dtype)
         require_dtype(f"fn of {self.name}", jax.eval_shape(self.fn, z), z)
-        after = super().propagate(signal, hyperparameters)
-        after = _within_reach(self.name, signal, after)
+        after = within_reach(self.name, signal, super().propagate(signal, hyperparameters))
         error = jnp.maximum(
             *(_error(self.fn, q).max(initial=0) for q in (signal.var1, signal.var2))
         )
+        q = jnp.maximum(signal.var1.max(initial=0), signal.var2.max(initial=0))
         tolerance = tolerable(signal.var1.dtype)
         if is_traced(error):
-            jax.debug.callback(partial(self._judge, tolerance), error)
-            return _lost(after, error > _MISSED)
-        self._judge(tolerance, error, refuse=True)
+            jax.debug.callback(partial(self._judge, tolerance), error, q)
+            return lost(after, error > _MISSED)
+        self._judge(tolerance, error, q, refuse=True)
         return after
 
     def _probe(self) -> None:
@@ -350,39 +374,20 @@ class Elementwise(Nonlinearity):
             require_entrywise(f"fn of {self.name}", self.fn)
             object.__setattr__(self, "_probed", True)
 
-    def _judge(self, tolerance: float, error: Array, refuse: bool = False) -> None:
+    def _judge(self, tolerance: float, error: Array, q: Array, refuse: bool = False) -> None:
         """Warn, or raise, where quadrature is too far off."""
         if not float(error) > tolerance:
             return
+        off = f"off by some {float(error):.1g} of its diagonal" if np.isfinite(error) else "unknown"
         reason = (
-            f"the kernel of {self.name} is off by some {float(error):.1g} of its diagonal, got a "
-            "function with a jump or kink away from zero, too fast oscillations or too fast growth "
-            "for quadrature at this variance; give a Nonlinearity its dual, or smooth the function"
+            f"the kernel of {self.name} is {off}: E[fn(u)²] or E[fn'(u)²] does not exist or is not "
+            f"resolved by quadrature for u of variance {float(q):.3g}, got a jump or kink away from"
+            " zero, too fast oscillations or too fast growth; give a Nonlinearity its dual, smooth "
+            "the function, or use smaller scales"
         )
         if refuse and float(error) > _MISSED:
             raise ValueError(reason)
         warnings.warn(reason, RuntimeWarning, stacklevel=2)
-
-
-def _within_reach(name: str, signal: Signal, after: Signal) -> Signal:
-    """`after`, refused (within `jit`: NaN) for variances at which quadrature resolves nothing."""
-    largest = 1e14 if jnp.finfo(signal.var1.dtype).eps < 1e-12 else 1e7
-    variance = jnp.maximum(signal.var1.max(initial=0), signal.var2.max(initial=0))
-    if is_traced(variance):
-        return _lost(after, variance > largest)
-    if variance > largest:
-        raise ValueError(
-            f"the kernel of {name} needs variances up to {largest:.0e} in {variance.dtype}, above "
-            f"which quadrature resolves nothing, got {float(variance):.2g}; use smaller scales"
-        )
-    return after
-
-
-def _lost(signal: Signal, where: Array) -> Signal:
-    """The signal, NaN if `where` says so."""
-    missed = jnp.where(where, jnp.nan, 0).astype(signal.gap.dtype)
-    parts = {name: getattr(signal, name) + missed for name in ("var1", "cosine", "gap", "ntk")}
-    return replace(signal, **parts)
 
 
 # An error of quadrature, relative to the diagonal, that is no kernel any more.

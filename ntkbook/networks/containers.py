@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import require_shape
+from ntkbook._base.arguments import described, is_array, require_shape
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
@@ -37,7 +37,12 @@ class Container(Layer):
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
     def pairs(self, params: Sequence[PyTree]) -> Iterator[tuple[Layer, PyTree]]:
-        """Each layer with its parameters; ValueError when `params` has another length."""
+        """Each layer with its parameters; TypeError or ValueError for `params` of another form."""
+        if not isinstance(params, (tuple, list)):
+            raise TypeError(
+                "params must be a tuple with an entry for each layer, as init makes it, got "
+                f"{described(params)}; the order is apply(params, x)"
+            )
         if len(params) != len(self.layers):
             raise ValueError(
                 f"params must have one entry for each of the {len(self.layers)} layers, "
@@ -47,6 +52,12 @@ class Container(Layer):
 
     def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n d"]) -> Num[Array, "n k"]:
         """The layers applied to x in turn: `params` has one entry for each."""
+        if not is_array(x) or jnp.iscomplexobj(x):
+            got = f"complex {described(x)}" if is_array(x) else described(x)
+            raise TypeError(
+                f"x must be an array (n, d) of real numbers, got {got}; the order is "
+                "apply(params, x)"
+            )
         for layer, layer_params in self.pairs(params):
             x = layer.apply(layer_params, x)
         return x  # type: ignore[return-value]  # as it came only if there are no layers

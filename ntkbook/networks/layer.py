@@ -16,9 +16,14 @@ import numpy as np
 
 from ntkbook._base.arguments import (
     as_floating,
+    described,
+    floating_dtype,
     is_traced,
+    outlined,
     require_count,
     require_finite,
+    require_flag,
+    require_key,
     require_shape,
 )
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
@@ -61,13 +66,11 @@ class Layer:
 
         **Returns**: a pytree of arrays, independent of one another; () for a layer without any.
 
-        **Raises**: ValueError for another shape, and for branches of a Residual that change the
-        width; TypeError for a dtype that is no float.
+        **Raises**: TypeError or ValueError for another key or shape; ValueError for branches of a
+        Residual that change the width; TypeError for a dtype that is no float.
         """
-        (features,) = _features(input_shape)
-        dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"dtype must be a real floating type, got {dtype}")
+        key, features = require_key("key", key), _features(input_shape)
+        dtype = floating_dtype("dtype", dtype)
         self.width_after(features)
         return self._init(key, features, dtype)
 
@@ -174,9 +177,10 @@ class Layer:
         parts: PyTree | None = None,
     ) -> Kernel:
         """The `Kernel` of `kernel`; with `parts`, its ntk is the stack of shares (S, n1, n2)."""
-        x1 = _inputs("x1", x1)
+        require_flag("progress", progress)
+        x1 = checked_rows("x1", x1)
         if x2 is not None:
-            x2 = require_shape("x2", _inputs("x2", x2), (None, x1.shape[1]))
+            x2 = require_shape("x2", checked_rows("x2", x2), (None, x1.shape[1]))
             x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
         own = self._scales(hyperparameters)
         self._check(x1.shape[1])
@@ -184,7 +188,7 @@ class Layer:
         if parts is not None:
             gates = list(jnp.eye(len(names), dtype=x1.dtype)[:, :, None, None])
             own = self._with_gates(own, jax.tree.unflatten(jax.tree.structure(parts), gates))
-        exact = bool(exact) or x1.shape[1] <= _FEW_FEATURES
+        exact = require_flag("exact", exact) or x1.shape[1] <= _FEW_FEATURES
         traced = is_traced(x1, x2, *jax.tree.leaves(own))
         # Tiles are placed by NumPy, which sees no tracers; and an accelerator wants one program.
         if traced or jax.default_backend() != "cpu":
@@ -231,7 +235,7 @@ class Layer:
         >>> net.kernel_diagonal(jnp.array([[1.0, 0.0], [2.0, 2.0]])).ntk.round(4).tolist()
         [2.0, 16.0]
         """
-        x, own = _inputs("x", x), self._scales(hyperparameters)
+        x, own = checked_rows("x", x), self._scales(hyperparameters)
         self._check(x.shape[1])
         kernel = signals.kernel_of(self.propagate(signals.paired_signal(x), own))
         if not is_traced(kernel.nngp, kernel.ntk):
@@ -259,7 +263,9 @@ class Layer:
             return own
         forms: list = [jax.tree.structure(tree) for tree in (hyperparameters, own)]
         if forms[0] != forms[1]:
-            raise ValueError(f"hyperparameters must have the form of {own}, got {hyperparameters}")
+            raise ValueError(
+                f"hyperparameters must have the form of {own}, got {outlined(hyperparameters)}"
+            )
         return self._checked_scales("hyperparameters", hyperparameters)
 
     def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
@@ -371,18 +377,23 @@ _start = jax.jit(signals.input_signal, static_argnames="exact")
 _end = jax.jit(signals.kernel_of)
 
 
-def _inputs(name: str, x: object) -> Float[Array, "n d"]:
+def checked_rows(name: str, x: object) -> Float[Array, "n d"]:
+    """`x` as a finite array of inputs (n, d); TypeError or ValueError for anything else."""
     array = as_floating(name, x)
     if array.ndim != 2:
         hint = "; flatten them with x.reshape(len(x), -1)" if array.ndim > 2 else ""
+        hint = f"; of a single example pass {name}[None]" if array.ndim == 1 else hint
         raise ValueError(
             f"{name} must have shape (n, d), one example a row, got {array.shape}{hint}"
         )
     return require_finite(name, array)
 
 
-def _features(input_shape: Sequence[int]) -> tuple[int]:
-    shape = tuple(input_shape)
-    if len(shape) != 1:
-        raise ValueError(f"input_shape must be (d,), the shape of one example, got {shape}")
-    return (require_count("input_shape[0]", shape[0]),)
+def _features(input_shape: Sequence[int]) -> int:
+    expected = "input_shape must be (d,), the shape of one example, such as x.shape[1:]"
+    whole = isinstance(input_shape, Sequence) and not isinstance(input_shape, (str, bytes))
+    if not whole or not all(isinstance(d, (int, np.integer)) for d in input_shape):
+        raise TypeError(f"{expected}, got {described(input_shape)}")
+    if len(input_shape) != 1:
+        raise ValueError(f"{expected}, got {tuple(input_shape)}")
+    return require_count("input_shape[0]", input_shape[0])

@@ -1,21 +1,23 @@
 """Whether a kernel has stayed within the range of its dtype; if not, which layer left it.
 
 Only results are looked at, so that a kernel within the range costs little.  A variance that became
-infinite leaves something that is not finite, or zero; one that became zero makes all its
-covariances zero.
+infinite leaves NaN or infinity in all that depends on it, also within `jit`, where no error can be
+raised.  One that became zero is that of an input of zeros from there on, and within `jit` not told
+from a true one.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import require_finite
+from ntkbook._base.arguments import is_traced, require_finite
 from ntkbook._base.types import Array, Float
 from ntkbook.networks.signal import Kernel, Signal, paired_signal
 
@@ -88,3 +90,24 @@ def _find_fault(walk: Walk, x: Float[Array, "n d"]) -> None:
                 f"the kernel underflows {dtype} in {place}: a variance is smaller than "
                 f"{float(limits.tiny):.2g} and counts as zero; use {remedy}"
             )
+
+
+def within_reach(name: str, signal: Signal, after: Signal) -> Signal:
+    """`after`, refused (within `jit`: NaN) for variances at which quadrature resolves nothing."""
+    largest = 1e14 if jnp.finfo(signal.var1.dtype).eps < 1e-12 else 1e7
+    variance = jnp.maximum(signal.var1.max(initial=0), signal.var2.max(initial=0))
+    if is_traced(variance):
+        return lost(after, variance > largest)
+    if variance > largest:
+        raise ValueError(
+            f"the kernel of {name} needs variances up to {largest:.0e} in {variance.dtype}, above "
+            f"which quadrature resolves nothing, got {float(variance):.2g}; use smaller scales"
+        )
+    return after
+
+
+def lost(signal: Signal, where: Array) -> Signal:
+    """The signal, NaN if `where` says so."""
+    missed = jnp.where(where, jnp.nan, 0).astype(signal.gap.dtype)
+    parts = {name: getattr(signal, name) + missed for name in ("var1", "cosine", "gap", "ntk")}
+    return replace(signal, **parts)

@@ -8,7 +8,7 @@ are elementwise in the (n1, n2) matrices after the first inner product.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,7 +16,17 @@ import jax.numpy as jnp
 
 from ntkbook._base.arrays import gram
 from ntkbook._base.types import Array, ArrayLike, Bool, Float, Int
-from ntkbook.gaussian.pairs import Dual, once, pair, safe_sqrt, well_kept
+from ntkbook.gaussian.pairs import (
+    Dual,
+    covariance,
+    inverse_root,
+    once,
+    pair,
+    replaced,
+    rest,
+    safe_sqrt,
+    well_kept,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -42,6 +52,10 @@ class Signal:
     tangent kernel, or a stack of its shares (S, n1, n2); `features`, the width that arrives at the
     next layer; and, known without data, `gaussian`, whether the entries are Gaussian there, so that
     a nonlinearity may follow.  On the diagonal alone all arrays are (n,).
+
+    Where an input is zero there is no angle: cosine is one, and its derivatives are those of the
+    covariance (of gap, the opposite ones), so that kernels are differentiated there as well.  A
+    layer that multiplies the variances leaves these derivatives as they are.
     """
 
     var1: Float[Array, "n1 1"] | Float[Array, "n"]
@@ -55,7 +69,15 @@ class Signal:
     @property
     def nngp(self) -> Float[Array, "n1 n2"] | Float[Array, "n"]:
         """The covariance; the two roots are stored, one per input, not one per pair."""
-        return once(safe_sqrt(self.var1)) * once(safe_sqrt(self.var2)) * self.cosine
+        return covariance(self._norm, self.cosine)
+
+    @property
+    def _norm(self) -> Array:
+        return once(safe_sqrt(self.var1)) * once(safe_sqrt(self.var2))
+
+    @property
+    def _rest(self) -> Array:
+        return rest(self._norm, self.cosine)
 
 
 # Numbers that a fast cache holds.
@@ -71,13 +93,15 @@ class Inputs(NamedTuple):
     """Raw inputs `x` (n, d), with what the kernels need of them.
 
     **Fields**: `x` (n, d); `scale` (n,), a power of two, of which the largest entry is between one
-    half and one; `variance` (n,), x · x / d; `unit` (n, d), x at length one.
+    half and one; `variance` (n,), x · x / d; `unit` (n, d), x at length one; `length` (n,), the
+    factor of `unit` in x/sqrt(d), not zero where x is.
     """
 
     x: Float[Array, "n d"]
     scale: Float[Array, "n"]
     variance: Float[Array, "n"]
     unit: Float[Array, "n d"]
+    length: Float[Array, "n"]
 
 
 def inputs(x: Float[Array, "n d"]) -> Inputs:
@@ -89,8 +113,11 @@ def inputs(x: Float[Array, "n d"]) -> Inputs:
     near_one = x / scale[:, None]
     length2 = (near_one * near_one).sum(-1)
     # An input of length zero stays zero: its divisor is one, so that its derivative is finite.
-    unit = near_one / jnp.where(length2 > 0, safe_sqrt(length2), 1)[:, None]
-    return Inputs(x, scale, length2 / x.shape[-1] * scale * scale, unit)
+    length = jnp.where(length2 == 0, 1, safe_sqrt(length2))
+    variance = length2 / x.shape[-1] * scale * scale
+    return Inputs(
+        x, scale, variance, near_one / length[:, None], length * (scale / x.shape[-1] ** 0.5)
+    )
 
 
 def input_signal(
@@ -109,11 +136,11 @@ def input_signal(
     """
     features = inputs1.x.shape[-1]
     var1, var2 = inputs1.variance[:, None], inputs2.variance[None, :]
-    zero = (inputs1.unit == 0).all(-1)[:, None] | (inputs2.unit == 0).all(-1)[None, :]
+    zero = (var1 == 0) | (var2 == 0)
     parallel = zero | identical
     # Not `clip`, which halves derivatives at the ends of its range.
-    cosine = gram(inputs1.unit, inputs2.unit)
-    cosine = jnp.where(parallel | (cosine > 1), 1, jnp.where(cosine < -1, -1, cosine))
+    product = gram(inputs1.unit, inputs2.unit)
+    cosine = jnp.where(parallel | (product > 1), 1, jnp.where(product < -1, -1, product))
     gap = jnp.where(parallel, 0, 1 - jnp.abs(cosine))
     # eps^(3/8): below it the Gram matrix, right to eps or so, gives the angle sqrt(2 gap) to fewer
     # than 5/8 of its digits; a larger limit would make more matrices take the differences.
@@ -123,7 +150,8 @@ def input_signal(
     precise = partial(_gap_by_differences, inputs1, inputs2, cosine, near)
     # A condition on the whole tile, since `where` would compute the differences in any case.
     gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
-    cosine, gap = well_kept(cosine, gap)
+    inner = product * inputs1.length[:, None] * inputs2.length[None, :]
+    cosine, gap = well_kept(*_with_rates(zero, inner, cosine, gap))
     return Signal(var1, var2, cosine, gap, jnp.zeros_like(gap), features)
 
 
@@ -161,8 +189,7 @@ def _gap_by_differences(
 def paired_signal(x: Float[Array, "n d"]) -> Signal:
     """The `Signal` of each input (n, d) with itself; everything in it has shape (n,)."""
     variance = inputs(x).variance
-    one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
-    return Signal(variance, variance, one, zero, zero, x.shape[-1])
+    return _paired(variance, jnp.zeros_like(variance), x.shape[-1])
 
 
 def through_dense(
@@ -180,17 +207,13 @@ def through_dense(
     part is the new K (Jacot et al. 2018, theorem 1).
     """
     own = weight_gain * signal.nngp + bias_gain
-    weights = replace(
-        signal,
-        var1=weight_variance * signal.var1,
-        var2=weight_variance * signal.var2,
-        ntk=own + weight_variance * signal.ntk,
-        features=width,
-        gaussian=True,
-    )
+    zero = (signal.var1 == 0) | (signal.var2 == 0)
+    angle = _with_rates(zero, weight_variance * signal._rest, signal.cosine, signal.gap)
+    var1, var2 = weight_variance * signal.var1, weight_variance * signal.var2
+    ntk = own + weight_variance * signal.ntk
+    weights = Signal(var1, var2, *angle, ntk, width, gaussian=True)
     bias = jnp.asarray(bias_variance, signal.ntk.dtype)
-    zero = jnp.zeros_like(bias)
-    return add_branch(weights, Signal(bias, bias, zero + 1, zero, zero, width, gaussian=True))
+    return add_branch(weights, _paired(bias, jnp.zeros_like(bias), width, gaussian=True))
 
 
 def through_dual(signal: Signal, dual: Dual) -> Signal:
@@ -230,11 +253,18 @@ def add_branch(signal: Signal, branch: Signal) -> Signal:
     v1, v2 = _root_share(branch.var1, var1, 0), _root_share(branch.var2, var2, 0)
     u, v = u1 * u2, v1 * v2
     apart = ((u1 - u2) ** 2 + (v1 - v2) ** 2) / 2
-    gaps = zip(_signed_gaps(signal), _signed_gaps(branch), strict=True)
+    # Zero, with the derivatives that the roots u and v of shares that are zero have not.
+    inner = signal._rest + branch._rest
+    left = inner * inverse_root(var1) * inverse_root(var2)
+    apart += _rest_of_shares(signal.var1, branch.var1) + _rest_of_shares(signal.var2, branch.var2)
+    (near, far), (near_branch, far_branch) = _signed_gaps(signal), _signed_gaps(branch)
     # The smaller of 1 ∓ ρ, whose sign rounding may turn at ρ = 0; `minimum` gives each of two equal
     # ones half its derivative, which is the derivative zero of |ρ| there.
-    gap = reduce(jnp.minimum, (apart + u * main + v * side for main, side in gaps))
-    cosine, gap = well_kept(u * signal.cosine + v * branch.cosine, gap)
+    gap = jnp.minimum(
+        apart + u * near + v * near_branch - left, apart + u * far + v * far_branch + left
+    )
+    cosine = u * signal.cosine + v * branch.cosine + left
+    cosine, gap = well_kept(*_with_rates((var1 == 0) | (var2 == 0), inner, cosine, gap))
     return replace(
         signal,
         var1=var1,
@@ -248,8 +278,29 @@ def add_branch(signal: Signal, branch: Signal) -> Signal:
 
 def _root_share(part: Array, whole: Array, if_zero: int) -> Array:
     """sqrt(part/whole), and `if_zero` where the whole vanishes."""
-    alive = whole > 0
-    return once(jnp.where(alive, safe_sqrt(part / jnp.where(alive, whole, 1)), if_zero))
+    dead = whole == 0
+    return once(jnp.where(dead, if_zero, safe_sqrt(part / jnp.where(dead, 1, whole))))
+
+
+def _rest_of_shares(*parts: Array) -> Array:
+    """Zero, with the derivatives of half of u² + v² for the shares u² or v² that are zero."""
+    whole = sum(parts)
+    whole = jnp.where(whole == 0, 1, whole)
+    shares = sum(jnp.where(part == 0, part / whole, 0) for part in parts)
+    return replaced(shares / 2, jnp.zeros_like(shares))
+
+
+def _with_rates(zero: Array, inner: Array, cosine: Array, gap: Array) -> tuple[Array, Array]:
+    """cosine and gap, with the derivatives of the covariance `inner` where an input is `zero`."""
+    rates = jnp.where(zero, inner, cosine), jnp.where(zero, -inner, gap)
+    return replaced(rates[0], cosine), replaced(rates[1], gap)
+
+
+def _paired(variance: Array, ntk: Array, features: int, gaussian: bool = False) -> Signal:
+    """The `Signal` of entries with themselves."""
+    one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
+    angle = _with_rates(variance == 0, variance, one, zero)
+    return Signal(variance, variance, *angle, ntk, features, gaussian=gaussian)
 
 
 def _signed_gaps(signal: Signal) -> tuple[Array, Array]:

@@ -101,13 +101,30 @@ def test_an_input_and_itself_have_no_angle_at_any_scale(name, dtype):
     pair = gaussian_pair(q, q, jnp.ones_like(q), jnp.zeros_like(q))
     value, _ = dual.value_and_slope(pair)
     cosine, gap = dual.cosine_and_gap(pair, value)
-    np.testing.assert_array_equal(gap, 0)
-    np.testing.assert_array_equal(cosine, 1)
     finite = np.isfinite(value)
     assert finite[q <= 1].all()
+    np.testing.assert_array_equal(gap[finite], 0)
+    np.testing.assert_array_equal(cosine[finite], 1)
+    assert not ((gap == 0) & (cosine == 1))[~finite].any()  # no angle known, none told
     np.testing.assert_allclose(
         value[finite], dual.diagonal(q)[finite], rtol=8 * jnp.finfo(dtype).eps
     )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_makes_a_number_of_what_is_none(name, bad):
+    dual, _ = CASES[name]
+    knows_angle_only = name == "step"  # value and slope of the step are those of the angle
+    for place in range(3 if math.isnan(bad) else 2):
+        arguments = [jnp.array(0.8), jnp.array(1.3), jnp.array(0.4)]
+        arguments[place] = jnp.array(bad)
+        pair = gaussian_pair(*arguments[:2], arguments[2], 1 - arguments[2])
+        value, _ = dual.value_and_slope(pair)
+        assert not np.isfinite(dual.cosine_and_gap(pair, value)).any()
+        if place < 2 and not knows_angle_only:
+            assert not np.isfinite([value, dual(*arguments)]).any()
+            assert not np.isfinite(dual.diagonal(arguments[place]))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "step"])

@@ -78,6 +78,23 @@ def test_a_sweep_over_scales_and_widths_compiles_nothing(caplog):
             assert compiled(n, **changes) == []
 
 
+@pytest.mark.parametrize("family", [ntk.LeakyRelu, ntk.Rbf, ntk.Gaussian])
+def test_a_sweep_over_the_number_of_an_activation_compiles_nothing(family, x, caplog):
+    def kernel(number):
+        caplog.clear()
+        net = ntk.Serial(ntk.Dense(1, 1.3, 0.2), family(number), ntk.Dense(1, 1.3, 0.2))
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            ntk_matrix = net.kernel(x[:20]).ntk
+        compiled = [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
+        return compiled, ntk_matrix
+
+    first = kernel(0.4)[1]
+    for number in (0.3, 1.7):
+        compiled, matrix = kernel(number)
+        assert compiled == []
+        assert not np.allclose(matrix, first)
+
+
 @dataclass(frozen=True)
 class Scale(ntk.Layer):
     """Multiplies by `factor`, and says that it multiplies by `said`."""
