@@ -49,7 +49,8 @@ def text(chain: Line) -> str:
             rows.append(f"  {plain(line.lhs)}")
             continue
         head = "    " if lhs is None else f"  {plain(lhs)} "
-        rows.append(f"{head}= {plain(line.rhs)}   [{_status(line)}: {line.because}]")
+        reason = f": {line.because}" if _reason(line) == line.because else ""
+        rows.append(f"{head}= {plain(line.rhs)}   [{_status(line)}{reason}]")
     nonzero = _nonzero(chain)
     if nonzero:
         rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, nonzero))}")
@@ -69,7 +70,7 @@ def markdown(chain: Line) -> str:
             continue
         letter = "abcdefghijklmnopqrstuvwxyz"[len(reasons)]
         rows.append((left, rf"\overset{{\text{{({letter})}}}}{{=}}", line.rhs))
-        reasons.append(f"({letter}) {line.because}{_used(line)}")
+        reasons.append(f"({letter}) {_reason(line)}{_used(line)}")
     notes = ["; ".join(reasons), f"*{_tally(chain)}*"]
     nonzero = _nonzero(chain)
     if nonzero:
@@ -120,6 +121,12 @@ def _status(line: Line) -> str:
     return line.rests_on[0].kind if line.status == "given" else line.status
 
 
+def _reason(line: Line) -> str:
+    """The reason as the author gave it, none if it is only the default."""
+    silent = line.status == "given" and line.because == "definition"
+    return _status(line) if silent else line.because
+
+
 def _used(line: Line) -> str:
     """What a line takes from elsewhere: other derivations, and what it states itself."""
     before = line.previous.rests_on if line.previous else ()
@@ -128,7 +135,7 @@ def _used(line: Line) -> str:
     parts = [f"by {{eq}}`{u.label}`" for u in dict.fromkeys(line.uses)]
     if line.status == "given":
         kind = line.rests_on[0].kind
-        return "" if line.because == kind else f", {kind}"
+        return "" if _reason(line) == kind else f", {kind}"
     stated = [_mathematics(h) for h in own if h.kind != "nonzero"]
     if stated:
         parts.append("given " + ", ".join(stated))

@@ -236,7 +236,7 @@ def test_display():
     for part in (
         "$$ (eq-test)",
         r"&\overset{\text{(b)}}{=} b e^{- a t}",
-        "(a) definition, premise; (b) separate, given $r(0) = b$. "
+        "(a) premise; (b) separate, given $r(0) = b$. "
         "*1 proved, from 1 premise and 1 initial value*.",
     ):
         assert part in markdown
