@@ -250,10 +250,20 @@ CHECK = {
     "bound": "within 0.02",
     "verdict": "pass",
     "rejects": ["half of it"],
+    "wrong": ["1"],
+    "margins": ["50"],
     "seeds": "",
     "size": "n = 64",
 }
-PROOF = {"label": "eq-one", "claim": "C01", "proved": 3, "checked": 1, "given": 2}
+PROOF = {
+    "label": "eq-one",
+    "claim": "C01",
+    "proved": 3,
+    "checked": 1,
+    "given": 2,
+    "kinds": {"definition": 1, "premise": 1},
+    "uses": ["eq-zero"],
+}
 LEDGER = {"C01": {"title": "A claim", "statement": "It is so.", "source": "Nobody."}}
 
 
@@ -281,7 +291,9 @@ def test_records_are_collected(tmp_path):
     assert "{ref}`slope <check-c01-slope>`" in page
     assert "1.998" in page
     assert "{eq}`eq-one`" in page
-    assert "3 steps proved, 1 tested numerically, 2 given" in page
+    assert "3 steps proved, 1 tested numerically, from 1 definition and 1 premise." in page
+    assert "It uses {eq}`eq-zero`." in page
+    assert "half of it (50×)" in page
     assert "1 claim." in claims.summary(found)
     assert "refuse 1 wrong theory" in claims.summary(found)
 
