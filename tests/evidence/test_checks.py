@@ -55,9 +55,14 @@ def test_a_bound_that_accepts_a_wrong_theory_is_refused():
         ({"x": widths}, "scaling"),
         ({"standard_error": 0.1}, "statistical"),
         ({"kind": "approximate"}, "kind must be"),
-        ({"kind": "statistical"}, "standard_error"),
-        ({"kind": "statistical", "standard_error": 0.0}, "positive"),
-        ({"kind": "scaling"}, "needs x"),
+        ({"kind": "statistical", "atol": 0.0}, "standard_error goes with"),
+        ({"kind": "statistical", "standard_error": 0.1}, "don't belong here"),
+        ({"kind": "statistical", "atol": 0.0, "standard_error": 0.0}, "positive"),
+        ({"kind": "scaling"}, "x goes with kind 'scaling'"),
+        ({"kind": "scaling", "rtol": 0.1}, "slope by atol"),
+        ({"norm": "mean"}, "norm must be 'max' or None"),
+        ({"scale": -1.0}, "scale must be finite and positive"),
+        ({"atol": 1.001}, "half of 2 is the most"),
     ],
 )
 def test_vacuous_or_malformed_checks_are_refused(changes, message):
@@ -95,8 +100,11 @@ def test_the_margin_of_a_wrong_theory_is_recorded():
 def test_scale_counts_where_the_theory_is_zero_only():
     with pytest.raises(ValueError, match="vacuous"):
         exact(theory=1.0, measured=100.0, atol=200.0, scale=1e9, rejects={"far": 1e6})
-    with pytest.raises(ValueError, match="give scale="):
+    with pytest.raises(ValueError, match="scale must be finite"):
         exact(theory=0.0, measured=0.0, scale=np.inf)
+    with pytest.raises(ValueError, match="theory is zero in 1 of 2 entries; give scale="):
+        exact(theory=[2.0, 0.0], measured=[1.999, 0.001])
+    exact(theory=[2.0, 0.0], measured=[1.999, 0.001], scale=0.5)
 
 
 def test_no_entry_may_be_vacuous():
@@ -112,6 +120,31 @@ def test_no_entry_may_be_vacuous():
         )
 
 
+def test_small_entries_have_bounds_of_their_own():
+    spectrum = np.array([100, 1, 0.01])
+    arguments = {"theory": spectrum, "atol": 0.0, "rejects": {"doubled": 2 * spectrum}}
+    with pytest.raises(CheckError, match="off by 0.5"):
+        exact(measured=np.array([100.2, 1.3, 0.51]), rtol=0.005, **arguments)
+    held_to_the_largest = exact(
+        measured=np.array([100.2, 1.3, 0.51]), rtol=0.005, norm="max", **arguments
+    )
+    assert held_to_the_largest.bound == "within 0.005 of the largest"
+    with pytest.raises(ValueError, match="vacuous in 1 of 3 entries: 0.01 is allowed"):
+        exact(theory=spectrum, measured=spectrum + 1e-4, rejects={"doubled": 2 * spectrum})
+
+
+def test_arrays_show_their_largest_deviation_beside_what_is_allowed():
+    theory = np.array([1.0, 2.0, 4.0])
+    arguments = {"theory": theory, "rejects": {"doubled": 2 * theory}, "atol": 0.0}
+    result = exact(measured=theory + [0, -0.015, 0.005], rtol=0.01, **arguments)
+    assert result.measured == "off by at most 0.015, 0.02 allowed (3 values)"
+    close = exact(measured=theory + [0, 1e-5, 0], rtol=0.01, **arguments)
+    assert close.measured == "off by less than 0.002, 0.02 allowed (3 values)"
+    for noise in (3e-12, 9e-12):
+        rounding = exact(measured=theory + noise, rtol=1e-11, **arguments)
+        assert rounding.measured == "off by less than 1e-11, 1e-11 allowed (3 values)"
+
+
 def test_statistical():
     arguments = {"kind": "statistical", "theory": 0.0, "scale": 1.0, "rejects": {"biased": 0.5}}
     check("C02/mean", "mean", measured=0.039, standard_error=0.01, **arguments)
@@ -122,7 +155,7 @@ def test_statistical():
 def test_scaling():
     arguments = {"kind": "scaling", "theory": -0.5, "atol": 0.1, "rejects": {"no decay": 0.0}}
     result = check("C11/offdiag", "slope", x=widths, measured=3 / np.sqrt(widths), **arguments)
-    assert result.measured == "-0.5"
+    assert result.measured == "-0.5 (halves -0.5 and -0.5)"
     with pytest.raises(CheckError):
         check("C11/offdiag", "slope", x=widths, measured=3 / widths, **arguments)
     for x, y, message in [
@@ -132,6 +165,48 @@ def test_scaling():
     ]:
         with pytest.raises(ValueError, match=message):
             check("C11/offdiag", "slope", x=x, measured=y, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("law", "slope", "atol", "message"),
+    [
+        (lambda x: np.where(x < 181, x**2, 181.0**2), 1.0, 0.1, "scatter|no one power law"),
+        (lambda x: 1 / x + 1 / 256, -0.33, 0.15, "no one power law"),
+        (lambda x: x**-0.5 * 4.0 ** np.cos(x), -0.5, 0.2, "scatter too much"),
+    ],
+)
+def test_what_is_no_power_law_has_no_slope(law, slope, atol, message):
+    with pytest.raises((CheckError, ValueError), match=message):
+        check(
+            "C11/law",
+            "law",
+            kind="scaling",
+            theory=slope,
+            measured=law(widths.astype(float)),
+            x=widths,
+            atol=atol,
+            rejects={"another": 3.0},
+        )
+
+
+def test_a_scaling_law_needs_a_decade_or_a_reason():
+    x = np.linspace(1.5, 2.5, 9)
+    arguments = {"kind": "scaling", "theory": 2.0, "atol": 0.1, "rejects": {"linear": 1.0}}
+    with pytest.raises(ValueError, match="needs x over a decade, not 1.67-fold"):
+        check("C11/law", "law", x=x, measured=x**2, **arguments)
+    why = "larger ones don't fit into memory"
+    assert why in check("C11/law", "law", x=x, measured=x**2, because=why, **arguments).bound
+
+
+def test_a_loose_bound_says_why():
+    arguments = {"kind": "bound", "theory": 1e3, "measured": 1.0, "rejects": {"half": 0.5}}
+    with pytest.raises(ValueError, match="at most 0.001 of the bound is reached"):
+        check("C52/bound", "bound", **arguments)
+    assert check("C52/bound", "bound", because="a union bound", **arguments).bound == (
+        "not above theory; a union bound"
+    )
+    with pytest.raises(ValueError, match="vacuous"):
+        check("C52/bound", "bound", rtol=1e3, **arguments)
 
 
 def test_bound():
