@@ -29,3 +29,52 @@
     window.addEventListener("resize", markWideFormulas);
   });
 })();
+
+// One button shows all code, hides all of it, or returns to what the chapter shows; the choice is
+// remembered for every page.
+(function () {
+  const KEY = "ntk-code";
+  const CHOICES = ["main", "all", "none"];
+  const NEXT = {main: "Show all code", all: "Hide all code", none: "Show main code"};
+
+  function remembered() {
+    try {
+      return CHOICES.find((choice) => choice === localStorage.getItem(KEY)) || "main";
+    } catch {
+      return "main";   // storage may be forbidden
+    }
+  }
+
+  function remember(choice) {
+    try {
+      localStorage.setItem(KEY, choice);
+    } catch { /* the page still obeys, until it is left */ }
+  }
+
+  function apply(choice) {
+    document.documentElement.dataset.ntkCode = choice;
+    document.querySelectorAll("article div.cell details.hide").forEach(function (fold) {
+      fold.open = choice === "all";
+    });
+  }
+
+  window.addEventListener("DOMContentLoaded", function () {
+    const bar = document.querySelector(".article-header-buttons");
+    if (!bar || !document.querySelector("article div.cell_input")) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn btn-sm ntk-code";
+    bar.prepend(button);
+    let choice = remembered();
+    function show() {
+      apply(choice);
+      button.textContent = NEXT[choice];
+    }
+    button.addEventListener("click", function () {
+      choice = CHOICES[(CHOICES.indexOf(choice) + 1) % CHOICES.length];
+      remember(choice);
+      show();
+    });
+    show();
+  });
+})();

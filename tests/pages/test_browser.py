@@ -216,6 +216,37 @@ def test_answers_and_quiz_options_open_by_keyboard(bare, address, doc):
         assert verdict.inner_text() == ("Right." if right else "Not quite.")
 
 
+def test_one_button_shows_and_hides_all_code(bare, address):
+    """By keyboard, on every page with code, from then on; folded code stays off the paper."""
+    visit(bare, f"{address}book/use/your-network.html")
+    button = bare.locator("button.ntk-code")
+    main = bare.locator("article div.cell:not(.tag_hide-input) div.cell_input").first
+    folded = bare.locator("article div.cell.tag_hide-input div.cell_input").first
+    summary = bare.locator("article div.cell details.hide > summary").first
+
+    def seen():
+        return main.is_visible(), folded.is_visible(), summary.is_visible()
+
+    assert (button.inner_text(), seen()) == ("Show all code", (True, False, True))
+    bare.emulate_media(media="print")
+    assert seen() == (True, False, False)
+    bare.emulate_media(media="screen")
+    button.focus()
+    bare.keyboard.press("Enter")
+    assert (button.inner_text(), seen()) == ("Hide all code", (True, True, True))
+    bare.keyboard.press("Space")
+    assert (button.inner_text(), seen()) == ("Show main code", (False, False, False))
+
+    visit(bare, f"{address}book/use/hyper-parameters.html")
+    assert button.inner_text() == "Show main code"
+    assert not main.is_visible()
+    button.click()
+    assert main.is_visible()
+
+    visit(bare, f"{address}book/notation.html")
+    assert button.count() == 0  # no code, no button
+
+
 def test_without_motion(chromium, address):
     page = chromium.new_page(viewport=DESK, reduced_motion="reduce")
     visit(page, f"{address}book/index.html")
