@@ -1,7 +1,13 @@
 // Formulas that are wider than their place scroll inside themselves, and the keyboard can reach them.
 // (The theme does the same for code and tables.)
 (function () {
-  function letScroll(box) {
+  const scrolls = (el) => el.scrollWidth > el.clientWidth + 1;
+
+  function letScroll(box, needed) {
+    if (!needed) {
+      ["tabindex", "role", "aria-label"].forEach((name) => box.removeAttribute(name));
+      return;
+    }
     box.tabIndex = 0;
     box.setAttribute("role", "region");
     box.setAttribute("aria-label", "formula, scrolls sideways");
@@ -12,14 +18,18 @@
       const place = formula.closest("p, li, dd, dt, td, th, figcaption") || formula.parentElement;
       if (!formula.closest("table") && formula.scrollWidth > place.clientWidth) {
         formula.classList.add("ntk-too-wide");
-        letScroll(formula);
+        letScroll(formula, true);
       }
     });
     document.querySelectorAll("article div.math").forEach(function (box) {
       const boxes = [box, ...box.querySelectorAll("mjx-container")];
-      const wide = boxes.find(
-        (el) => el.scrollWidth > el.clientWidth + 1 && getComputedStyle(el).overflowX === "auto");
-      if (wide) letScroll(wide);
+      const widest = () =>
+        boxes.find((el) => scrolls(el) && getComputedStyle(el).overflowX === "auto");
+      box.classList.remove("ntk-own-line", "ntk-goes-on");
+      if (widest()) box.classList.add("ntk-own-line");   // the number goes below
+      const wide = widest();
+      boxes.forEach((el) => letScroll(el, el === wide));
+      box.classList.toggle("ntk-goes-on", Boolean(wide));
     });
   }
 
@@ -27,6 +37,8 @@
     const ready = window.MathJax && window.MathJax.startup && window.MathJax.startup.promise;
     (ready || Promise.resolve()).then(markWideFormulas);
     window.addEventListener("resize", markWideFormulas);
+    // A formula in a closed fold has no width before it opens.
+    document.addEventListener("toggle", markWideFormulas, true);
   });
 })();
 

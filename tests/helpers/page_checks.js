@@ -52,6 +52,16 @@
       .map((box) => box.id || box.textContent.slice(0, 60));
   },
 
+  // Formulas that are wider than their box and don't say so.
+  silentlyWideFormulas() {
+    const wide = (el) => el.scrollWidth > el.clientWidth + 1;
+    return [...document.querySelectorAll("article div.math")]
+      .filter((box) => box.checkVisibility())
+      .filter((box) => wide(box) || [...box.querySelectorAll("mjx-container")].some(wide))
+      .filter((box) => !getComputedStyle(box, "::after").content.includes("goes on"))
+      .map((box) => box.id || box.textContent.slice(0, 60));
+  },
+
   // Links, buttons and fields that a screen reader could not name.
   unnamed() {
     const byId = (ids) => ids.split(" ").map((id) => document.getElementById(id)?.innerText || "");

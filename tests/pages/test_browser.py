@@ -103,6 +103,7 @@ def test_page(page, address, doc):
             f"wider than {width} px"
         )
         assert ask(page, "cutOff") == []
+        assert ask(page, "silentlyWideFormulas") == []
     assert page.problems == []
 
 
