@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import sympy as sp
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     Expr: TypeAlias = Any  # inside a rule, an expression of sympy
     Side: TypeAlias = sp.Basic  # what the sides of a line are, once it is made
 else:
-    Expr = sp.Basic | sp.MatrixBase | complex | float  # what sympy takes for one
+    # What sympy takes for one; three dots for one that is missing.
+    Expr = sp.Basic | sp.MatrixBase | complex | float | EllipsisType
     Side = Expr | None  # what may be passed for them
 
 _EXPRESSIONS = {"new", "solution", "values", "antiderivative", "left", "right"}  # arguments
@@ -51,7 +53,8 @@ class DerivationError(ValueError):
 def rule(method: Callable) -> Callable:
     """A rule that refuses with a `DerivationError`, whatever sympy raises or however long it takes.
 
-    Arguments that are no expressions, and a missing reason, are errors of their own.
+    Arguments that are no expressions, and a missing reason, are errors of their own.  Three dots in
+    the place of an expression leave the line open: an exercise.
     """
     parameters = inspect.signature(method)
 
@@ -61,6 +64,8 @@ def rule(method: Callable) -> Callable:
         because = call.arguments["because"]
         if not isinstance(because, str) or not because.strip():
             raise ValueError("because must say in words why the step holds")
+        if any(value is ... for value in call.arguments.values()):
+            return Missing(self, method.__name__, because)
         for name in _EXPRESSIONS & set(call.arguments):
             value = call.arguments.get(name)
             if name == "new" or not (value is None or isinstance(value, Mapping)):
@@ -313,3 +318,30 @@ class Line:
     def _where(self, because: str | None = None) -> str:
         number = len(self.lines) - (0 if because else 1)
         return f"{self.label}, step {number} ({because or self.because})"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Missing:
+    """A derivation whose next line is left to its reader: ``...`` stands where it belongs.
+
+    Nothing follows from it before the line is there.  Displays like a derivation.
+    """
+
+    chain: Line
+    rule: str
+    because: str
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(self.chain, name):
+            raise AttributeError(name)
+        raise DerivationError(
+            f"{self.chain._where(self.because)}: a line is missing; put it in the place of the "
+            "three dots"
+        )
+
+    def __repr__(self) -> str:
+        return display.text_with_gap(self.chain, self.rule, self.because)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        markdown = display.markdown_with_gap(self.chain, self.rule, self.because)
+        return {"text/plain": repr(self), "text/markdown": markdown}

@@ -46,6 +46,8 @@ class Derivation(Line):
 
     **Raises**: DerivationError from every method whose line does not follow.
 
+    Three dots in the place of an expression leave a line to the reader, as an exercise.
+
     >>> x, y = sp.symbols("x y", real=True)
     >>> Derivation("eq-square", (x + y) ** 2).step(x**2 + 2 * x * y + y**2, because="expand")
     eq-square: 1 proved

@@ -59,6 +59,31 @@ def text(chain: Line) -> str:
 
 def markdown(chain: Line) -> str:
     """Aligned equations, the reasons below: beside wide lines they would fall off a page."""
+    rows, words = _typeset(chain)
+    return f"{_equations(rows)} ({chain.label})\n\n{words}."
+
+
+def markdown_with_gap(chain: Line, rule: str, because: str) -> str:
+    """The same without a number, its next line left open."""
+    rows, words = _typeset(chain)
+    gap = f"**One line is missing**, by `{rule}`: {because}"
+    return f"{_equations(rows, gap=True)}\n\n{words}. {gap}."
+
+
+def text_with_gap(chain: Line, rule: str, because: str) -> str:
+    """The plain text, its next line left open."""
+    return f"{text(chain)}\n    = ?   [missing, by {rule}: {because}]"
+
+
+def _equations(rows: list[tuple[str | None, str, sp.Basic]] | str, gap: bool = False) -> str:
+    body = rows if isinstance(rows, str) else aligned(rows)
+    if gap:
+        body += "\\\\\n&= \\ ?"
+    return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$"
+
+
+def _typeset(chain: Line) -> tuple[list[tuple[str | None, str, sp.Basic]] | str, str]:
+    """The rows of the equations (or a lone expression), and what is said below them."""
     rows: list[tuple[str | None, str, sp.Basic]] = []
     reasons: list[str] = []
     start = None
@@ -78,8 +103,7 @@ def markdown(chain: Line) -> str:
             f"Taken as nonzero or invertible: {', '.join(f'${latex(s)}$' for s in nonzero)}"
         )
     words = ". ".join(note for note in notes if note)
-    body = aligned(rows) if rows else f"& {start}"
-    return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$ ({chain.label})\n\n{words}."
+    return rows or f"& {start}", words
 
 
 def record(chain: Line) -> dict[str, object]:

@@ -278,3 +278,20 @@ def test_a_reason_is_required():
 def test_not_an_expression(value):
     with pytest.raises(TypeError, match="new must be a sympy expression"):
         start(x).step(value, "no")
+
+
+def test_three_dots_leave_a_line_to_the_reader():
+    u, q = sp.Symbol("u", real=True), sp.Symbol("q", positive=True)
+    start = Derivation("eq-half", sp.Max(u, 0) ** 2)
+    gap = start.expectation({u: q}, ..., because="half of the square")
+    assert repr(gap).endswith("= ?   [missing, by expectation: half of the square]")
+    bundle = gap._repr_mimebundle_()
+    assert DERIVATION_MIME not in bundle  # it proves nothing, and no page counts it
+    assert "eq-half" not in bundle["text/markdown"]  # the number is the solution's
+    assert r"&= \ ?" in bundle["text/markdown"]
+    with pytest.raises(DerivationError, match="a line is missing"):
+        gap.step(q, because="as if it were there")
+
+    assert start.expectation({u: q}, q / 2, because="half of the square").rhs == q / 2
+    with pytest.raises(DerivationError, match="differ"):
+        start.expectation({u: q}, q, because="the square")
