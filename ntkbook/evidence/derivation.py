@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import sympy as sp
 
 from ntkbook.algebra import equality, expectations, rules, witnesses
 from ntkbook.algebra.hypotheses import Hypothesis, Scope, bound_variables, rewrite
 from ntkbook.evidence import matrices
-from ntkbook.evidence.chain import DERIVATION_MIME, DerivationError, Expr, Line, rule
+from ntkbook.evidence.chain import DERIVATION_MIME, DerivationError, Expr, Line, Missing, rule
 from ntkbook.evidence.chain import Side as Side  # in the annotations of the constructor
 from ntkbook.evidence.display import Status
 from ntkbook.values import domains
@@ -62,7 +62,7 @@ class Derivation(Line):
     # Rules -----------------------------------------------------------------------------------
 
     @rule
-    def step(self, new: Expr, because: str, numerically: bool = False) -> Derivation:
+    def step(self, new: Expr, because: str, numerically: bool = False) -> Next:
         """The same value, written differently.
 
         `numerically=True` is for equalities that sympy cannot prove: they are tested at forty
@@ -73,7 +73,7 @@ class Derivation(Line):
         return self._next(self.lhs, self.rhs, new, because, numerically)
 
     @rule
-    def using(self, facts: Facts, new: Expr, because: str, numerically: bool = False) -> Derivation:
+    def using(self, facts: Facts, new: Expr, because: str, numerically: bool = False) -> Next:
         """Rewrite the right-hand side with known equalities.
 
         `facts` is another derivation, a mapping ``{a: b}``, an `sp.Eq`, or a list of these.  What
@@ -104,7 +104,7 @@ class Derivation(Line):
     @rule
     def substitute(
         self, values: Mapping[sp.Basic, Expr], new: Expr, because: str, numerically: bool = False
-    ) -> Derivation:
+    ) -> Next:
         """Specialise symbols for which the line holds in general, on both sides.
 
         The values must satisfy the symbols' assumptions.  A line that holds at one point only, such
@@ -139,7 +139,7 @@ class Derivation(Line):
         because: str,
         numerically: bool = False,
         on: tuple[Expr, Expr] | None = None,
-    ) -> Derivation:
+    ) -> Next:
         """d/dx of both sides; `on=(a, b)` restricts x to an interval that avoids the kinks."""
         self._require_general((x,), local=True)
         scope, more = rules.restricted(self, x, on)
@@ -168,7 +168,7 @@ class Derivation(Line):
         because: str,
         antiderivative: Expr | None = None,
         numerically: bool = False,
-    ) -> Derivation:
+    ) -> Next:
         """The integral of both sides over ``limits = (x, a, b)``.
 
         An `antiderivative` F is proved by differentiation and then used as F(b) − F(a); without one
@@ -197,7 +197,7 @@ class Derivation(Line):
         return self._witnessed(found, lhs, new, because, status, scope=self._done_with((x,)))
 
     @rule
-    def limit(self, x: sp.Basic, x0: Expr, new: Expr, because: str, dir: str = "-") -> Derivation:
+    def limit(self, x: sp.Basic, x0: Expr, new: Expr, because: str, dir: str = "-") -> Next:
         """The limit of both sides as x → x0 (from below by default, which is what ∞ means)."""
         self._require_general((x,))
         x0 = sp.sympify(x0)
@@ -216,7 +216,7 @@ class Derivation(Line):
     @rule
     def series(
         self, x: sp.Basic, x0: Expr, order: int, new: Expr, because: str, numerically: bool = False
-    ) -> Derivation:
+    ) -> Next:
         """The expansion of the right-hand side about x0, up to O((x − x0)^order)."""
         self._require_general((x,))
         x0 = sp.sympify(x0)
@@ -240,7 +240,7 @@ class Derivation(Line):
         initial: Mapping[sp.Basic, Expr],
         values: Expr,
         because: str,
-    ) -> Derivation:
+    ) -> Next:
         """From ``df/dt = rhs`` to ``f = solution``, verified in the equation and at ``{t: t0}``.
 
         The right-hand side must be continuously differentiable in f: the solution is then unique.
@@ -278,7 +278,7 @@ class Derivation(Line):
         initial: Mapping[sp.Basic, Expr],
         values: Expr,
         because: str,
-    ) -> Derivation:
+    ) -> Next:
         """From ``f(n + 1) = rhs``, with f(n) in it, to ``f(n) = solution`` from ``{n: n0}`` on.
 
         The base case ``f(n0) = values`` is a premise; the solution must satisfy it and the step.
@@ -296,9 +296,7 @@ class Derivation(Line):
         return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[base])
 
     @rule
-    def solve_for(
-        self, x: sp.Basic, new: Expr, because: str, numerically: bool = False
-    ) -> Derivation:
+    def solve_for(self, x: sp.Basic, new: Expr, because: str, numerically: bool = False) -> Next:
         """From ``lhs = rhs`` to ``x = new``; the solution must be the only one."""
         rules.require_one_solution(self, x)
         flag = violated(x, new) if isinstance(x, sp.Symbol) else None
@@ -316,7 +314,7 @@ class Derivation(Line):
     @rule
     def matrix(
         self, new: Expr, because: str, left: Expr | None = None, right: Expr | None = None
-    ) -> Derivation:
+    ) -> Next:
         """An identity between matrices of any size, proved in noncommuting symbols.
 
         ``left · (new − old) · right`` must expand to zero; `left` and `right`, if given, must be
@@ -337,7 +335,7 @@ class Derivation(Line):
     @rule
     def expectation(
         self, law: Mapping[object, object], new: Expr, because: str, numerically: bool = False
-    ) -> Derivation:
+    ) -> Next:
         """E of both sides over centred Gaussians.
 
         `law` is ``{u: variance}``, the variables being independent, or ``{(u, v): covariance
@@ -378,6 +376,11 @@ def _done(expr: sp.Basic) -> sp.Basic:
     """Derivatives carried out, and products of matrices; integrals are left to be proved."""
     return expr.doit() if domains.is_matrix(expr) else expr.doit(integrals=False)
 
+
+if TYPE_CHECKING:
+    Next: TypeAlias = Derivation
+else:
+    Next = Derivation | Missing  # the line, or the place of one that is left to the reader
 
 Facts: TypeAlias = Derivation | sp.Eq | Mapping[sp.Basic, Expr] | Iterable  # of these again
 
