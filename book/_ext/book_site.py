@@ -5,6 +5,7 @@ PAGES = (
     "offline",
     "outputs",
     "claims_table",
+    "claims_map",
     "benchmarks",
     "accuracy",
     "quiz",

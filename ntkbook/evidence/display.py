@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Protocol, Self
@@ -18,6 +19,7 @@ WORDS: dict[Status, str] = {
     "computed": "computed by one route",
     "checked": "checked numerically",
 }
+_CITATION = re.compile(r"\{eq\}`(eq-[a-z0-9-]+)`")
 _LONGEST = 60  # characters of LaTeX beyond which a premise is named by its left side
 
 
@@ -109,6 +111,8 @@ def _typeset(chain: Line) -> tuple[list[tuple[str | None, str, sp.Basic]] | str,
 def record(chain: Line) -> dict[str, object]:
     """What the claims page and the gate read of a chain."""
     used = dict.fromkeys(u.label for line in chain.lines for u in line.uses)
+    # Where a reason names an equation, that one proves the premise, in another chapter perhaps.
+    cited = (name for line in chain.lines for name in _CITATION.findall(line.because))
     return {
         "label": chain.label,
         "claim": chain.claim,
@@ -116,6 +120,7 @@ def record(chain: Line) -> dict[str, object]:
         "kinds": dict(Counter(h.kind for h in chain.rests_on if h.kind != "nonzero")),
         "rests on": [f"{h.kind}: {_statement(h)} ({h.label})" for h in chain.rests_on],
         "uses": list(used),
+        "cites": list(dict.fromkeys(cited)),
     }
 
 

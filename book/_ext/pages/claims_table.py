@@ -11,9 +11,9 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class ClaimsDirective(SphinxDirective):
-    """Collects the records, and puts the MyST that `text` makes of them in its own place."""
+    """Collects the records, and puts in its own place what `content` makes of them."""
 
-    def text(self, ledger, found):
+    def content(self, ledger, found):
         raise NotImplementedError
 
     def run(self):
@@ -27,7 +27,11 @@ class ClaimsDirective(SphinxDirective):
             found = claims.collect(root, docs, ledger)
         except claims.ClaimError as error:
             raise ExtensionError(f"claims page: {error}") from error
-        lines = StringList(self.text(ledger, found).splitlines(), str(source))
+        return self.content(ledger, found)
+
+    def parsed(self, myst):
+        """The nodes of a text in MyST."""
+        lines = StringList(myst.splitlines(), str(self.env.doc2path(self.env.docname)))
         box = nodes.Element()
         self.state.nested_parse(lines, self.content_offset, box, match_titles=True)
         return box.children
@@ -36,15 +40,15 @@ class ClaimsDirective(SphinxDirective):
 class ClaimsSummary(ClaimsDirective):
     """One sentence that counts claims, derivations and checks."""
 
-    def text(self, ledger, found):
-        return claims.summary(found)
+    def content(self, ledger, found):
+        return self.parsed(claims.summary(found))
 
 
 class ClaimsTable(ClaimsDirective):
     """One section for each claim. It must stand at the end of its page, since it opens sections."""
 
-    def text(self, ledger, found):
-        return claims.page(ledger, found)
+    def content(self, ledger, found):
+        return self.parsed(claims.page(ledger, found))
 
 
 def setup(app):

@@ -1,0 +1,135 @@
+"""The directive `{claims-map}`: which claim rests on which, as a picture that one can click.
+
+A claim rests on another if one of its derivations uses a derivation of the other, or names it as
+the proof of a premise; both stand in the records.  The picture is static: each claim is a link
+with a name that a screen reader reads out, and the keyboard reaches them in the order of the book.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from docutils import nodes
+from notebooks.canonical import read
+from notebooks.claims import Record
+from pages.claims_table import ClaimsDirective
+
+WIDTH, BOX, HEIGHT, GAP, ROW = 760, 56, 26, 12, 84  # of the picture, and of what is in it
+PER_ROW = (WIDTH - GAP) // (BOX + GAP)
+
+
+def links(found: Mapping[str, list[Record]]) -> list[tuple[str, str]]:
+    """Pairs (claim, claim that rests on it), each once, in the order of the records."""
+    home = {
+        r.data["label"]: claim
+        for claim, records in found.items()
+        for r in records
+        if r.kind == "derivation"
+    }
+    pairs = (
+        (home[label], claim)
+        for claim, records in found.items()
+        for r in records
+        if r.kind == "derivation"
+        for label in (*r.data.get("uses", ()), *r.data.get("cites", ()))
+        if label in home and home[label] != claim
+    )
+    return list(dict.fromkeys(pairs))
+
+
+def places(found: Mapping[str, list[Record]]) -> tuple[list[tuple[str, float]], dict[str, tuple]]:
+    """Headings (document, y) and the upper left corner of each claim's box."""
+    order: dict[str, list[str]] = {}
+    for claim, records in found.items():
+        if records:
+            order.setdefault(records[0].doc, []).append(claim)
+    headings, corners, y = [], {}, 24.0
+    for doc in sorted(order, key=_reading_order(found).index):
+        headings.append((doc, y))
+        for k, claim in enumerate(order[doc]):
+            corners[claim] = (
+                GAP + (k % PER_ROW) * (BOX + GAP),
+                y + 12 + (k // PER_ROW) * (HEIGHT + GAP),
+            )
+        y += ROW + (len(order[doc]) - 1) // PER_ROW * (HEIGHT + GAP)
+    return headings, corners
+
+
+def _reading_order(found: Mapping[str, list[Record]]) -> list[str]:
+    """Documents in the order of their first record; the ledger follows the book."""
+    return list(dict.fromkeys(r.doc for records in found.values() for r in records))
+
+
+def picture(
+    ledger: Mapping[str, Mapping[str, str]],
+    found: Mapping[str, list[Record]],
+    titles: Mapping[str, str],
+) -> str:
+    """The map as SVG."""
+    headings, corners = places(found)
+    pairs = links(found)
+    height = max((y for _, y in corners.values()), default=0) + HEIGHT + GAP
+    parts = [
+        f'<svg class="ntk-map" viewBox="0 0 {WIDTH} {height:g}" role="group" '
+        'aria-label="Which claim rests on which">'
+    ]
+    parts += [_curve(corners[a], corners[b]) for a, b in pairs]
+    for doc, y in headings:
+        parts.append(f'<text class="chapter" x="{GAP}" y="{y:g}">{_text(titles[doc])}</text>')
+    for claim, (x, y) in corners.items():
+        below = [a for a, b in pairs if b == claim]
+        above = [b for a, b in pairs if a == claim]
+        words = f"{claim}, {ledger[claim]['title']}."
+        words += f" Rests on {_listed(below)}." if below else ""
+        words += f" Used by {_listed(above)}." if above else ""
+        parts.append(
+            f'<a href="#claim-{claim.lower()}" aria-label="{_text(words)}">'
+            f"<title>{_text(words)}</title>"
+            f'<rect x="{x:g}" y="{y:g}" width="{BOX}" height="{HEIGHT}" rx="4"/>'
+            f'<text x="{x + BOX / 2:g}" y="{y + HEIGHT / 2 + 5:g}">{claim}</text></a>'
+        )
+    return "\n".join([*parts, "</svg>"])
+
+
+def _curve(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """From the lower edge of one box to the upper edge of the other, or an arc above one row."""
+    (x0, y0), (x1, y1) = start, end
+    a, b = x0 + BOX / 2, x1 + BOX / 2
+    if y1 > y0:
+        top, bottom = y0 + HEIGHT, y1
+        middle = (top + bottom) / 2
+        path = f"M{a:g} {top:g}C{a:g} {middle:g} {b:g} {middle:g} {b:g} {bottom:g}"
+    else:
+        path = f"M{a:g} {y0:g}C{a:g} {y0 - 22:g} {b:g} {y1 - 22:g} {b:g} {y1:g}"
+    return f'<path d="{path}"/>'
+
+
+def _listed(claims: Iterable[str]) -> str:
+    return ", ".join(claims)
+
+
+def _text(words: str) -> str:
+    return html.escape(words.replace("$", ""), quote=True)
+
+
+class ClaimsMap(ClaimsDirective):
+    """The picture, in the place of the directive."""
+
+    def content(self, ledger, found):
+        docs = {r.doc for records in found.values() for r in records}
+        titles = {doc: _title(Path(self.env.srcdir, f"{doc}.ipynb")) for doc in docs}
+        return [nodes.raw("", picture(ledger, found, titles), format="html")]
+
+
+def _title(path: Path) -> str:
+    """The heading of a chapter, up to its colon."""
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    heading = next(line for line in text.splitlines() if line.startswith("# "))
+    return heading.removeprefix("# ").split(":")[0]
+
+
+def setup(app):
+    app.add_directive("claims-map", ClaimsMap)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
