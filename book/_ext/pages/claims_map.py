@@ -8,16 +8,20 @@ with a name that a screen reader reads out, and the keyboard reaches them in the
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from docutils import nodes
+from notebooks import claims
 from notebooks.canonical import read
 from notebooks.claims import Record
+
 from pages.claims_table import ClaimsDirective
 
-WIDTH, BOX, HEIGHT, GAP, ROW = 760, 56, 26, 12, 84  # of the picture, and of what is in it
-PER_ROW = (WIDTH - GAP) // (BOX + GAP)
+WIDTH, HEADINGS, ROW = 760, 200, 66  # of the picture, of the chapters' names beside it, of a row
+BOX, HEIGHT, GAP = 44, 24, 16
+PER_ROW = (WIDTH - HEADINGS) // (BOX + GAP)
 
 
 def links(found: Mapping[str, list[Record]]) -> list[tuple[str, str]]:
@@ -39,27 +43,31 @@ def links(found: Mapping[str, list[Record]]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def places(found: Mapping[str, list[Record]]) -> tuple[list[tuple[str, float]], dict[str, tuple]]:
-    """Headings (document, y) and the upper left corner of each claim's box."""
+def places(
+    found: Mapping[str, list[Record]], docs: Sequence[str]
+) -> tuple[list[tuple[str, float]], dict[str, tuple[float, float]]]:
+    """Headings (document, y) in reading order, and the upper left corner of each claim's box.
+
+    A claim stands where it is proved, or first measured.
+    """
     order: dict[str, list[str]] = {}
     for claim, records in found.items():
         if records:
-            order.setdefault(records[0].doc, []).append(claim)
-    headings, corners, y = [], {}, 24.0
-    for doc in sorted(order, key=_reading_order(found).index):
-        headings.append((doc, y))
+            proofs = [r for r in records if r.kind == "derivation"]
+            order.setdefault((proofs or records)[0].doc, []).append(claim)
+    headings: list[tuple[str, float]] = []
+    corners: dict[str, tuple[float, float]] = {}
+    y = 30.0
+    for row, doc in enumerate(sorted(order, key=docs.index)):
+        headings.append((doc, y + HEIGHT / 2 + 4))
+        shift = HEADINGS + row % 2 * (BOX + GAP) / 2  # so that lines run between boxes
         for k, claim in enumerate(order[doc]):
             corners[claim] = (
-                GAP + (k % PER_ROW) * (BOX + GAP),
-                y + 12 + (k // PER_ROW) * (HEIGHT + GAP),
+                shift + k % PER_ROW * (BOX + GAP),
+                y + k // PER_ROW * (HEIGHT + GAP),
             )
         y += ROW + (len(order[doc]) - 1) // PER_ROW * (HEIGHT + GAP)
     return headings, corners
-
-
-def _reading_order(found: Mapping[str, list[Record]]) -> list[str]:
-    """Documents in the order of their first record; the ledger follows the book."""
-    return list(dict.fromkeys(r.doc for records in found.values() for r in records))
 
 
 def picture(
@@ -67,8 +75,8 @@ def picture(
     found: Mapping[str, list[Record]],
     titles: Mapping[str, str],
 ) -> str:
-    """The map as SVG."""
-    headings, corners = places(found)
+    """The map as SVG; `titles` are those of the documents, in reading order."""
+    headings, corners = places(found, list(titles))
     pairs = links(found)
     height = max((y for _, y in corners.values()), default=0) + HEIGHT + GAP
     parts = [
@@ -77,7 +85,7 @@ def picture(
     ]
     parts += [_curve(corners[a], corners[b]) for a, b in pairs]
     for doc, y in headings:
-        parts.append(f'<text class="chapter" x="{GAP}" y="{y:g}">{_text(titles[doc])}</text>')
+        parts.append(f'<text class="chapter" x="0" y="{y:g}">{_text(titles[doc])}</text>')
     for claim, (x, y) in corners.items():
         below = [a for a, b in pairs if b == claim]
         above = [b for a, b in pairs if a == claim]
@@ -97,13 +105,11 @@ def _curve(start: tuple[float, float], end: tuple[float, float]) -> str:
     """From the lower edge of one box to the upper edge of the other, or an arc above one row."""
     (x0, y0), (x1, y1) = start, end
     a, b = x0 + BOX / 2, x1 + BOX / 2
-    if y1 > y0:
-        top, bottom = y0 + HEIGHT, y1
-        middle = (top + bottom) / 2
-        path = f"M{a:g} {top:g}C{a:g} {middle:g} {b:g} {middle:g} {b:g} {bottom:g}"
-    else:
-        path = f"M{a:g} {y0:g}C{a:g} {y0 - 22:g} {b:g} {y1 - 22:g} {b:g} {y1:g}"
-    return f'<path d="{path}"/>'
+    if y0 == y1:
+        return f'<path d="M{a:g} {y0:g}C{a:g} {y0 - 24:g} {b:g} {y0 - 24:g} {b:g} {y0:g}"/>'
+    top, bottom = (y0 + HEIGHT, y1) if y1 > y0 else (y0, y1 + HEIGHT)
+    middle = (top + bottom) / 2
+    return f'<path d="M{a:g} {top:g}C{a:g} {middle:g} {b:g} {middle:g} {b:g} {bottom:g}"/>'
 
 
 def _listed(claims: Iterable[str]) -> str:
@@ -118,16 +124,16 @@ class ClaimsMap(ClaimsDirective):
     """The picture, in the place of the directive."""
 
     def content(self, ledger, found):
-        docs = {r.doc for records in found.values() for r in records}
-        titles = {doc: _title(Path(self.env.srcdir, f"{doc}.ipynb")) for doc in docs}
+        root = Path(self.env.srcdir)
+        titles = {doc: _title(root / f"{doc}.ipynb") for doc in claims.notebooks(root)}
         return [nodes.raw("", picture(ledger, found, titles), format="html")]
 
 
 def _title(path: Path) -> str:
-    """The heading of a chapter, up to its colon."""
+    """The heading of a chapter, up to its colon or comma."""
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     heading = next(line for line in text.splitlines() if line.startswith("# "))
-    return heading.removeprefix("# ").split(":")[0]
+    return re.split("[:,]", heading.removeprefix("# "))[0]
 
 
 def setup(app):
