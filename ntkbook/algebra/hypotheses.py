@@ -128,8 +128,9 @@ def union(*groups: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
 
 
 def contradiction(hypotheses: Iterable[Hypothesis]) -> tuple[Hypothesis, Hypothesis] | None:
-    """Two of them that give one thing two values."""
+    """Two of them that give one thing two values, or one name two meanings."""
     said: dict[sp.Basic, Hypothesis] = {}
+    meant: dict[sp.Basic, Hypothesis] = {}
     for h in hypotheses:
         if h.kind in ("law", "nonzero"):
             continue
@@ -139,7 +140,41 @@ def contradiction(hypotheses: Iterable[Hypothesis]) -> tuple[Hypothesis, Hypothe
             for a, b in zip(entries(before.rhs), entries(h.rhs), strict=True)
         ):
             return before, h
+        if h.kind == "definition" and isinstance(h.lhs, AppliedUndef):
+            first = meant.setdefault(h.lhs.func, h)
+            if not _same_meaning(first, h):
+                return first, h
     return None
+
+
+def _same_meaning(one: Hypothesis, other: Hypothesis) -> bool:
+    """Whether two definitions of a function say the same, whatever its arguments are called."""
+    if len(one.lhs.args) != len(other.lhs.args):
+        return False
+    letters = dict(zip(one.lhs.args, other.lhs.args, strict=True))
+    renamed = one.rhs.xreplace(letters)
+    return renamed == other.rhs or sp.simplify(renamed - other.rhs) == 0
+
+
+def circle(hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
+    """Definitions that lead back to their own name; none if each rests on earlier ones."""
+    made = {
+        name: h
+        for h in hypotheses
+        if h.kind == "definition"
+        for name in map(name_of, entries(h.lhs))
+        if name is not None
+    }
+    needs = {
+        name: [n for n in made if n != name and _mentions(h.rhs, n)] for name, h in made.items()
+    }
+    open_names = set(made)
+    while open_names:
+        done = {name for name in open_names if not open_names.intersection(needs[name])}
+        if not done:
+            return [made[name] for name in made if name in open_names]
+        open_names -= done
+    return []
 
 
 # Rewriting ---------------------------------------------------------------------------------

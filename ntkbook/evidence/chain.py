@@ -21,6 +21,7 @@ from ntkbook.algebra import equality, rules
 from ntkbook.algebra.hypotheses import (
     Hypothesis,
     Scope,
+    circle,
     contradiction,
     kind_of_given,
     scope_of_given,
@@ -260,6 +261,10 @@ class Line:
                 f"{self._where()}: rests on two values of {a.lhs}: {a.rhs} ({a.label}) and {b.rhs} "
                 f"({b.label})"
             )
+        around = circle(self.rests_on)
+        if around:
+            names = ", ".join(str(h.lhs) for h in around)
+            raise DerivationError(f"{self._where()}: {names} are defined in a circle")
 
     def _done_with(self, symbols: Iterable[sp.Basic]) -> Scope:
         """The scope once a limit, an integral or a mean has removed these symbols."""

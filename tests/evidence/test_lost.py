@@ -175,3 +175,16 @@ UNSOUND = {
 def test_what_was_lost_on_the_way_is_noticed(name):
     with pytest.raises(DerivationError):
         UNSOUND[name]()
+
+
+def test_definitions_in_a_circle_are_refused():
+    one, other = D(f(x), g(x) + 1), D(g(x), f(x) + 1)
+    with pytest.raises(DerivationError, match="defined in a circle"):
+        D(f(x)).using([one, other], f(x) + 2, because="both")
+
+
+def test_one_name_has_one_meaning_whatever_its_argument_is_called():
+    start = D(f(x) + f(y)).using(D(f(x), x), x + f(y), because="the definition")
+    with pytest.raises(DerivationError, match="two values"):
+        start.using(D(f(y), 2 * y), x + 2 * y, because="another")
+    assert start.using(D(f(y), y), x + y, because="the same").rhs == x + y
