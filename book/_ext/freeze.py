@@ -3,6 +3,7 @@
     python book/_ext/freeze.py                     # every notebook of the table of contents
     python book/_ext/freeze.py book/x/y.ipynb      # these only
     python book/_ext/freeze.py --check             # write nothing; exit 1 where outputs differ
+    python book/_ext/freeze.py --records           # what is stored becomes what must be shown
     python book/_ext/freeze.py --new part/subject  # write an empty chapter and its quiz
     python book/_ext/freeze.py --size gpu PATH     # only run, at another size
 
@@ -20,6 +21,7 @@ from notebooks.canonical import NotebookError
 from notebooks.execute import TIMEOUT_S, cores
 from notebooks.freezing import Plan, Result, freeze_all
 from notebooks.new import new_chapter
+from notebooks.records import rewrite
 from notebooks.toc import chapters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.new:
             print(*new_chapter(ROOT, options.new), sep="\n")
+            return 0
+        if options.records:
+            print(*rewrite(ROOT, options.paths) or ["book/records.yml is unchanged"], sep="\n")
             return 0
         return 0 if freeze_all(options.paths or chapters(ROOT), plan, _report) else 1
     except NotebookError as error:
@@ -49,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="freeze.py", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("paths", nargs="*", type=Path, help="notebooks (default: all in _toc.yml)")
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--records", action="store_true", help="list what the stored outputs show")
     parser.add_argument("--new", metavar="PART/SUBJECT", help="write an empty chapter")
     parser.add_argument("--size", choices=("cpu", "gpu"), default="cpu", help="gpu: only run")
     parser.add_argument(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebooks import layout, quiz
-from notebooks.canonical import read
+from notebooks.canonical import DERIVATION, read
 from notebooks.toc import lessons
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,12 @@ CHAPTERS = lessons(ROOT)
 def test_a_chapter_is_laid_out_as_the_others(path):
     missing = layout.faults(path.stem, read(path))
     assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_is_read_in_short_cells(path):
+    wrong = layout.form(path.stem, read(path))
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
@@ -181,4 +187,49 @@ def test_a_fault_is_said_once():
     assert said_of(CHAPTER.replace("} Hint", "} Tip", 1)) == [NO_HINT]
     assert said_of(CHAPTER[: CHAPTER.index("```{exercise}")] + ONE + "## Sources") == [
         "waves: 1 exercise, at least 4 are needed"
+    ]
+
+
+# How much code a reader meets
+
+
+def coded(*lines: int, folded: bool = False, solves: bool = False, label: str = "") -> list[str]:
+    """What is said of code cells of so many lines, with a blank one in each."""
+    cells = [new_markdown_cell("```{solution-start} ex-a\n```" if solves else "Text")]
+    for number, count in enumerate(lines):
+        source = "\n\n".join(["1"] * min(count, 2)) + "\n1" * (count - 2)
+        cell = new_code_cell(source, id=f"c{number}", metadata={"tags": ["hide-input"] * folded})
+        if label:
+            data = {DERIVATION: {"label": label}}
+            cell.outputs = [new_output("execute_result", data=data, execution_count=1)]
+        cells.append(cell)
+    cells += [new_markdown_cell("```{solution-end}\n```"), new_code_cell("1", id="last")]
+    return layout.form("waves", new_notebook(cells=cells))
+
+
+def test_short_cells_are_fine():
+    assert coded(*[8] * 24) == []
+    assert coded(20, 8, 1) == []
+    assert coded(*[30] * 40, folded=True) == []
+    assert coded(*[30] * 40, solves=True) == []
+    assert coded(8, label="eq-a") == []
+
+
+def test_long_ones_are_counted():
+    assert coded(*[8] * 30) == ["waves: 31 visible code cells, at most 25 are allowed"]
+    assert coded(9, 9, 9) == [
+        "waves: the visible code cells have 9 lines in the median, at most 8 are allowed"
+    ]
+    assert coded(21, 1) == ["waves: [c0] has 21 lines, at most 20 are allowed in a cell in sight"]
+    assert coded(31, folded=True) == [
+        "waves: [c0] has 31 lines, at most 30 are allowed in a folded cell"
+    ]
+    assert coded(31, solves=True) == [
+        "waves: [c0] has 31 lines, at most 30 are allowed in a solution"
+    ]
+
+
+def test_a_derivation_is_in_sight():
+    assert coded(3, folded=True, label="eq-a") == [
+        "waves: [c0] folds the derivation eq-a: derivations are in sight"
     ]

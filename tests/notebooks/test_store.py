@@ -47,6 +47,16 @@ def test_what_was_executed_is_not_executed_again(tmp_path):
     assert (tmp_path / "runs").read_text() == "xx"
 
 
+def test_what_the_register_said_is_kept(tmp_path):
+    silent = "import sympy, ntkbook\nx = sympy.Symbol('x')\n"
+    silent += "d = ntkbook.Derivation('eq-s', (x + 1)**2).step(x**2 + 2*x + 1, 'expand')"
+    said = {1: ["the derivation eq-s is made and not shown: end a cell with it, or print it"]}
+    for _ in range(2):
+        (ran,) = run(tmp_path, notebook(RUNS, silent))
+        assert ran.unseen == said
+    assert (tmp_path / "runs").read_text() == "x"
+
+
 def test_what_failed_is_not_kept(tmp_path):
     for _ in range(2):
         (ran,) = run(tmp_path, notebook(RUNS, "1 / 0", "print('after')"))

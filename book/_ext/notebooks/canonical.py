@@ -23,6 +23,7 @@ CELL_METADATA = ("mystnb", "nbgrader", "tags")  # whatever else an editor leaves
 
 
 CHECK = "application/vnd.ntkbook.check+json"
+DERIVATION = "application/vnd.ntkbook.derivation+json"
 
 
 PNG = "image/png"

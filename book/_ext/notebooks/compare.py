@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import difflib
-import io
 import json
 from collections.abc import Iterator, Sequence
+from itertools import pairwise, takewhile
 from typing import Any
 
-import numpy as np
 from nbformat import NotebookNode
-from PIL import Image
 
+from notebooks import pictures
 from notebooks.canonical import PNG, kind_of, merged
-
-# Block by block, in grey levels of 255. One matplotlib version draws the same pixels everywhere, up
-# to rounding at the edge of a glyph or a marker; two versions differ by up to 18 in a block's mean.
-SAME_MATPLOTLIB = 2.0
-
-
-OTHER_MATPLOTLIB = 25.0
-
-
-BLOCK = 32
 
 
 def differences(stored: Sequence[NotebookNode], fresh: Sequence[NotebookNode]) -> list[str]:
@@ -46,9 +34,10 @@ def _output_differences(stored: NotebookNode, fresh: NotebookNode) -> Iterator[s
     for mime, old in stored.data.items():
         new = fresh.data[mime]
         if mime == PNG:
-            yield from figure_difference(old, new)
+            yield from pictures.difference(old, new)
         else:
             yield from _text_difference(mime, as_text(old), as_text(new))
+    # Of a figure: its alternative text, name, caption, and the digest of the drawn data if any.
     yield from _text_difference(
         "metadata of the output", as_text(stored.metadata), as_text(fresh.metadata)
     )
@@ -60,50 +49,19 @@ def _text_difference(what: str, old: str, new: str) -> Iterator[str]:
     lines = difflib.unified_diff(
         old.splitlines(), new.splitlines(), "stored", "fresh", n=1, lineterm=""
     )
-    shown = [short(line, 160) for line in lines][:24] or ["only line ends differ"]
+    shown = _windows([*lines][:24]) or ["only line ends differ"]
     yield "\n  ".join([f"{what} differs", *shown])
 
 
-def figure_difference(old: str, new: str) -> list[str]:
-    """How two base64 PNGs differ, block by block; empty when they show the same."""
-    if old.strip() == new.strip():
-        return []
-    try:
-        images = image_of(old), image_of(new)
-    except (ValueError, OSError) as error:
-        return [f"a figure that can't be read: {error}"]
-    if images[0].size != images[1].size:
-        return [f"figure sizes differ: stored {images[0].size}, fresh {images[1].size}"]
-    a, b = (np.asarray(image.convert("RGBA"), dtype=float) for image in images)
-    if software_of(images[0]) == software_of(images[1]):
-        parted, bound = _block_means(abs(a - b)), SAME_MATPLOTLIB
-    else:
-        parted, bound = abs(_block_means(a) - _block_means(b)), OTHER_MATPLOTLIB
-    worst = float(parted.max())
-    if worst <= bound:
-        return []
-    row, column, _ = np.unravel_index(int(parted.argmax()), parted.shape)
-    where = f"x = {column * BLOCK}, y = {row * BLOCK} pixels"
-    return [f"figures differ by {worst:.1f} grey levels near {where} (allowed {bound})"]
-
-
-def _block_means(pixels: np.ndarray) -> np.ndarray:
-    """Means of (height, width, channels) over blocks of 32 × 32; the last ones may be smaller."""
-    height, width, _ = pixels.shape
-    rows, columns = np.arange(0, height, BLOCK), np.arange(0, width, BLOCK)
-    sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0), columns, axis=1)
-    counts = np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
-    return sums / counts[:, :, None]
-
-
-def image_of(encoded: str) -> Image.Image:
-    image = Image.open(io.BytesIO(base64.b64decode(encoded)))
-    image.load()
-    return image
-
-
-def software_of(image: Image.Image) -> str:
-    return str(image.info.get("Software", ""))
+def _windows(lines: Sequence[str]) -> list[str]:
+    """Lines cut to a length that is read; of two long ones what they share is left out."""
+    shown = list(lines)
+    for k, (a, b) in enumerate(pairwise(lines)):
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(a[1:], b[1:], strict=False))
+        shared = sum(1 for _ in same)
+        if a[0] == "-" and b[0] == "+" and shared > 80 and k > 1:
+            shown[k : k + 2] = [f"{line[0]}…{line[shared - 40 :]}" for line in (a, b)]
+    return [short(line, 160) for line in shown]
 
 
 def as_text(value: Any) -> str:

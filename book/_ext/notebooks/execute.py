@@ -10,7 +10,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager
 
+from notebooks import register
 from notebooks.canonical import METADATA, NotebookError, canonical, code_cells
 from notebooks.problems import opt_outs
 
@@ -44,11 +46,15 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Ran:
-    """A canonical copy with fresh outputs, the seconds it took, and what failed, by code cell."""
+    """A canonical copy with fresh outputs, the seconds it took, and what is wrong, by code cell.
+
+    `failures` are errors; `unseen` is what was made and isn't shown, or the reverse (`register`).
+    """
 
     notebook: NotebookNode
     seconds: float
     failures: dict[int, str]
+    unseen: dict[int, list[str]] = field(default_factory=dict)
 
 
 def cores() -> int:
@@ -76,7 +82,7 @@ async def execute(
         raise NotebookError(f"the kernel is {name!r}, expected 'python3'")
     if importlib.util.find_spec("ipykernel") is None:
         raise NotebookError("the Python kernel is missing: pip install ipykernel")
-    fresh, failures = canonical(notebook), dict[int, str]()
+    fresh, failures, unseen = canonical(notebook), dict[int, str](), dict[int, list[str]]()
     for number, cell in enumerate(code_cells(fresh)):
         for text in opt_outs(cell):
             if not to_the_end:
@@ -86,7 +92,7 @@ async def execute(
     manager = AsyncKernelManager(
         kernel_name=CURRENT_ENV_KERNEL_NAME, kernel_spec_manager=NbvalKernelspecManager()
     )  # the Python that runs this file, whatever kernels the machine has registered
-    client = NotebookClient(fresh, km=manager, timeout=timeout, record_timing=False)
+    client = _Client(fresh, km=manager, timeout=timeout, record_timing=False)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ipython-") as home:
         kernel = client.async_setup_kernel(
@@ -97,7 +103,9 @@ async def execute(
         )
         try:
             async with kernel:
-                await _cells(client, fresh, timeout, to_the_end, failures)
+                await register.begin(client)
+                if await _cells(client, fresh, timeout, to_the_end, failures):
+                    unseen = register.unseen(await register.read(client), code_cells(fresh))
         except asyncio.CancelledError:
             if manager.has_kernel:  # interrupted while it came up, when nbclient does not clean up
                 await manager.shutdown_kernel(now=True)
@@ -107,7 +115,15 @@ async def execute(
             if isinstance(error, DeadKernelError):
                 raise
             raise NotebookError(f"the kernel does not start: {error}") from None
-    return Ran(canonical(fresh), time.monotonic() - start, failures)
+    return Ran(canonical(fresh), time.monotonic() - start, failures, unseen)
+
+
+class _Client(NotebookClient):
+    """A client that, interrupted, does not look for its kernel after that was shut down."""
+
+    async def _async_poll_kernel_alive(self) -> None:
+        with suppress(AssertionError):  # nbclient asserts that there is a kernel to ask
+            await super()._async_poll_kernel_alive()
 
 
 async def _cells(
@@ -116,7 +132,8 @@ async def _cells(
     timeout: float,
     to_the_end: bool,
     failures: dict[int, str],
-) -> None:
+) -> bool:
+    """Run the cells, note what fails, and say whether the kernel came to the last one."""
     number = -1
     for index, cell in enumerate(notebook.cells):
         number += cell.cell_type == "code"
@@ -125,13 +142,14 @@ async def _cells(
         except CellExecutionError as error:
             failures[number] = f"{error.ename}: {error.evalue}".rstrip()
             if not to_the_end:
-                return
+                return False
         except CellTimeoutError:
             failures[number] = f"not done after {timeout} s (see --timeout)"
-            return
+            return False
         except DeadKernelError:
             failures[number] = "the kernel died"
-            return
+            return False
+    return True
 
 
 def _environment(home: str, size: str, caches: Path | None) -> dict[str, str]:
@@ -148,6 +166,12 @@ def _environment(home: str, size: str, caches: Path | None) -> dict[str, str]:
 def at(number: int, cell: NotebookNode, text: str) -> str:
     """What is said of a code cell, counted from 0 here and from 1 in the message."""
     return f"code cell {number + 1} [{cell.id}]: " + text.replace("\n", "\n    ")
+
+
+def listed_unseen(ran: Ran) -> list[str]:
+    """What was made and isn't shown, or the reverse, as lines that name the cell."""
+    cells = code_cells(ran.notebook)
+    return [at(n, cells[n], text) for n in sorted(ran.unseen) for text in ran.unseen[n]]
 
 
 def first_failure(ran: Ran) -> str | None:

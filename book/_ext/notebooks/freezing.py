@@ -13,10 +13,10 @@ from pathlib import Path
 import yaml
 from nbformat import NotebookNode
 
-from notebooks import claims, layout, quiz, store
+from notebooks import claims, layout, quiz, records, store
 from notebooks.canonical import NotebookError, canonical, code_cells, read, write
 from notebooks.compare import differences
-from notebooks.execute import Ran, at, execute, first_failure, side_by_side
+from notebooks.execute import Ran, at, execute, first_failure, listed_unseen, side_by_side
 from notebooks.problems import problems
 from notebooks.toc import is_guide
 
@@ -79,18 +79,21 @@ def _judged(path: Path, notebook: NotebookNode, runs: list, plan: Plan) -> Resul
     if plan.size != "cpu":
         return Result(path, True, "ran", (f"{runs[0].seconds:.0f} s at size {plan.size}",))
     if plan.check:
-        return _checked(path, notebook, runs[0].notebook)
+        return _checked(path, notebook, runs[0], plan.root)
     return _frozen(path, runs, plan.root)
 
 
 def _frozen(path: Path, runs: list[Ran], root: Path) -> Result:
     fresh, again = (run.notebook for run in runs)
     wrong = [*listed(fresh), *_unknown_claims(path, fresh, root), *_quiz_faults(path, fresh, root)]
+    wrong += listed_unseen(runs[0])
     wrong += [f"prints something else the second time: {text}" for text in _parted(fresh, again)]
     if wrong:
         return Result(path, False, "REFUSED", tuple(wrong))
     missing = layout.faults(path.stem, fresh) if _is_chapter(path, root) else []
-    notes = tuple(f"still missing: {text}" for text in missing)
+    long = layout.form(path.stem, fresh) if _is_chapter(path, root) else []
+    notes = (*(f"still missing: {text}" for text in missing), *long)
+    notes += tuple(records.faults(root, path, fresh))
     text = write(fresh).encode()
     if path.resolve().is_relative_to(root):
         store.keep(root, path, runs[0])
@@ -100,8 +103,9 @@ def _frozen(path: Path, runs: list[Ran], root: Path) -> Result:
     return Result(path, True, "frozen", notes)
 
 
-def _checked(path: Path, notebook: NotebookNode, fresh: NotebookNode) -> Result:
-    wrong = [*listed(notebook), *_parted(notebook, fresh)]
+def _checked(path: Path, notebook: NotebookNode, ran: Ran, root: Path) -> Result:
+    wrong = [*listed(notebook), *listed_unseen(ran), *_parted(notebook, ran.notebook)]
+    wrong += records.faults(root, path, notebook)
     if not wrong and write(canonical(notebook)).encode() != path.read_bytes():
         wrong.append("the outputs are right, but the file is not in canonical form: freeze it")
     return Result(path, not wrong, "DIFFERS" if wrong else "agrees", tuple(wrong))

@@ -6,10 +6,11 @@ Here a cell passes when
 
 * nothing in what is stored is a problem (see `problems`),
 * it runs, and prints nothing to stderr,
+* it shows the checks and derivations that it makes, and no others (see `register`),
 * stored and fresh outputs agree in number, order, kind, content and metadata, figures included,
 
-and a notebook has one more item, `form`, which passes when the file is in canonical form.  Fresh
-outputs are those that the site shows: see `store`.
+and a notebook has one more item, `form`, which passes when the file is in canonical form and shows
+what `book/records.yml` says (see `records`).  Fresh outputs are those of the site: see `store`.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ from typing import Any
 import pytest
 from nbval import plugin
 
-from notebooks import store
+from notebooks import records, store
 from notebooks.canonical import NotebookError, canonical, code_cells, merged, read, write
 from notebooks.compare import differences
 from notebooks.problems import problems
 
 
 class Form(pytest.Item):
-    """One item per notebook: is the stored file what freeze.py would have written?"""
+    """One item per notebook: is the stored file what freeze.py would have written, and whole?"""
 
     def runtest(self) -> None:
         notebook = read(self.path)
         wrong = [problem.text for problem in problems(notebook) if problem.cell is None]
+        wrong += records.faults(self.config.rootpath, self.path, notebook)
         if write(canonical(notebook)).encode() != self.path.read_bytes():
             wrong.append("not in canonical form (python book/_ext/freeze.py writes it)")
         if wrong:
@@ -103,6 +105,7 @@ def _runtest(self: plugin.IPyNbCell) -> None:
         wrong.append("not run: an earlier cell ended the kernel")
     elif not self.compare_outputs(cell.outputs, self.cell.outputs):
         wrong += self.comparison_traceback
+    wrong += ran.unseen.get(self.cell_num, [])
     if wrong:
         self.raise_cell_error(f"[{self.cell.id}] " + "\n".join(wrong))
 

@@ -1,4 +1,4 @@
-"""How a chapter is laid out: its headings, its quiz, and exercises with hints and solutions."""
+"""How a chapter is laid out: headings, quiz, exercises with solutions, and how long its code is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from nbformat import NotebookNode
 
+from notebooks.canonical import DERIVATION
+
 SECTIONS = ("Where it breaks", "Key takeaways", "Quiz", "Exercises", "Sources")
 FEWEST_EXERCISES = 4
+FOLDED = "hide-input"  # the tag of a cell whose code is opened by a click
+
+# How much code a reader meets: cells in sight, and lines that are not blank.
+MOST_CELLS = 25
+MEDIAN_LINES = 8
+MOST_LINES = 20
+MOST_LINES_FOLDED = 30
 
 _EXERCISE = re.compile(r"(?:`{3,}|:{3,})\{exercise\}")
 _OPTION = re.compile(r":[a-z]+:")
 _LABEL = re.compile(r":label: (\S+)")
+_START = re.compile(r"(?:`{3,}|:{3,})\{solution-start\}")
+_END = re.compile(r"(?:`{3,}|:{3,})\{solution-end\}")
 _SOLUTION = re.compile(r"(?:`{3,}|:{3,})\{solution(?:-start)?\} (\S+)")
 
 
@@ -33,6 +45,52 @@ class Exercise:
 def faults(name: str, notebook: NotebookNode) -> list[str]:
     """What the layout of the chapter `name` lacks, a sentence for each."""
     return [f"{name}: {text}" for text in (*_headings(name, notebook), *_exercises(notebook))]
+
+
+def form(name: str, notebook: NotebookNode) -> list[str]:
+    """Where the code of the chapter `name` is longer than a reader should meet, or out of sight."""
+    return [f"{name}: {text}" for text in _form(notebook)]
+
+
+def _form(notebook: NotebookNode) -> Iterator[str]:
+    in_sight = []
+    for cell, solves in _code_and_solutions(notebook):
+        folded = FOLDED in cell.metadata.get("tags", [])
+        lines = sum(bool(line.strip()) for line in cell.source.splitlines())
+        if not (folded or solves):
+            in_sight.append(lines)
+        most = MOST_LINES_FOLDED if folded or solves else MOST_LINES
+        if lines > most:
+            where = "a folded cell" if folded else "a solution" if solves else "a cell in sight"
+            yield f"[{cell.id}] has {lines} lines, at most {most} are allowed in {where}"
+        labels = [out.data[DERIVATION]["label"] for out in cell.outputs if _derives(out)]
+        if folded and labels:
+            yield f"[{cell.id}] folds the derivation {', '.join(labels)}: derivations are in sight"
+    if len(in_sight) > MOST_CELLS:
+        yield f"{len(in_sight)} visible code cells, at most {MOST_CELLS} are allowed"
+    if in_sight and median(in_sight) > MEDIAN_LINES:
+        yield (
+            f"the visible code cells have {median(in_sight):g} lines in the median, at most "
+            f"{MEDIAN_LINES} are allowed"
+        )
+
+
+def _derives(output: NotebookNode) -> bool:
+    return DERIVATION in output.get("data", {})
+
+
+def _code_and_solutions(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, bool]]:
+    """The code cells, and whether each belongs to the solution of an exercise."""
+    solves = False
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            yield cell, solves
+            continue
+        for line in cell.source.splitlines():
+            if _START.match(line):
+                solves = True
+            elif _END.match(line):
+                solves = False
 
 
 def _headings(name: str, notebook: NotebookNode) -> Iterator[str]:

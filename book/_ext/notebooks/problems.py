@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -14,8 +13,12 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from notebooks.canonical import CHECK, PNG, code_cells
-from notebooks.compare import as_text, image_of, short, software_of
+from notebooks import pictures, prose, sources
+from notebooks.canonical import CHECK, DERIVATION, PNG, code_cells
+from notebooks.compare import as_text, short
+
+TAGS = ("hide-input",)
+SHOWN = ("text/plain", "text/markdown", "text/latex", PNG, CHECK, DERIVATION)
 
 _OPT_OUT_TAG = re.compile(r"(?i)nbval|raises-exception|skip-execution|validate-ignore")
 
@@ -30,6 +33,9 @@ _MACHINE_PATH = re.compile(
     r"(?<![\w.}/\\])/(?:home|root|tmp|usr|var|opt|mnt|private|work|content|Users)/[\w.]"
     r"|\b[A-Z]:\\\\?\w|file://|site-packages"
 )
+
+
+_FIGURE = {"alt", "caption", "name", "digest"}
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -47,20 +53,46 @@ def problems(notebook: NotebookNode) -> list[Problem]:
     """All that makes a stored notebook untrustworthy without running it."""
     cells = code_cells(notebook)
     found = [Problem(i, text) for i, cell in enumerate(cells) for text in _cell_problems(cell, i)]
-    return found if cells else [Problem(None, "no code cell")]
+    found += [Problem(i, text) for i, text in sources.faults([cell.source for cell in cells])]
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            what = f"{cell.cell_type} cell [{cell.id}]"
+            found += [Problem(None, f"{what}: {text}") for text in _text_cell_problems(cell)]
+    return found if cells else [*found, Problem(None, "no code cell")]
 
 
 def opt_outs(cell: NotebookNode) -> Iterator[str]:
-    """Tags and comments that would keep a cell out of the comparison, or out of the run."""
+    """Tags and comments that would keep a cell out of the comparison, the run, or the page."""
     for tag in cell.metadata.get("tags", []):
         if _OPT_OUT_TAG.search(str(tag)):
             yield f"the tag {tag!r} opts out of the comparison"
+        elif tag not in TAGS:
+            yield f"the tag {tag!r} is not allowed, only {', '.join(TAGS)}"
     for match in _OPT_OUT_COMMENT.finditer(cell.source):
         yield f"the comment {match.group().strip()!r}… opts out of the comparison"
 
 
+def _metadata_problems(cell: NotebookNode) -> Iterator[str]:
+    for key in sorted(set(cell.metadata) - {"tags"}):
+        yield f"the metadata {key!r} may hide or change what a reader sees"
+
+
+def _text_cell_problems(cell: NotebookNode) -> Iterator[str]:
+    """Of markdown; a raw cell is none of a page."""
+    if cell.cell_type == "raw":
+        yield "a raw cell is neither run nor compared: make it code or markdown"
+        return
+    if cell.metadata.get("tags"):
+        yield "tags belong to code cells"
+    if cell.get("attachments"):
+        yield "a file is attached"
+    yield from _metadata_problems(cell)
+    yield from prose.faults(cell.source)
+
+
 def _cell_problems(cell: NotebookNode, position: int) -> Iterator[str]:
     yield from opt_outs(cell)
+    yield from _metadata_problems(cell)
     if not cell.source.strip():
         yield "empty code cell"
     if cell.execution_count is None:
@@ -72,21 +104,10 @@ def _cell_problems(cell: NotebookNode, position: int) -> Iterator[str]:
         yield "printed text in several pieces: split the cell, or print before the display"
     for output in cell.outputs:
         yield from _output_problems(output, cell.execution_count)
-    try:
-        wanted = _calls_of_check(cell.source)
-    except SyntaxError as error:
-        yield f"not plain Python: {error.msg} (line {error.lineno})"
-        return
-    records = [record for output in cell.outputs for record in _records(output)]
-    if len(records) < wanted:
-        yield (
-            f"{wanted} call(s) of check in the source, {len(records)} record(s) in the output: "
-            "end the cell with the check, or with ntk.report(...)"
-        )
-    for record in records:
-        verdict = record.get("verdict") if isinstance(record, dict) else None
-        if verdict != "pass":
-            yield f"a recorded check has the verdict {verdict!r}"
+        for record in _records(output):
+            verdict = record.get("verdict") if isinstance(record, dict) else None
+            if verdict != "pass":
+                yield f"a recorded check has the verdict {verdict!r}"
 
 
 def _output_problems(output: NotebookNode, count: int | None) -> Iterator[str]:
@@ -103,10 +124,15 @@ def _output_problems(output: NotebookNode, count: int | None) -> Iterator[str]:
     if output.output_type == "execute_result" and output.execution_count != count:
         yield f"an output has the count {output.execution_count}, its cell {count}"
     for mime, value in output.data.items():
-        if mime.startswith("application/vnd.jupyter.widget"):
-            yield "a widget has no canonical output"
-        elif not mime.startswith("image/") or mime == "image/svg+xml":
+        if mime not in SHOWN:
+            widget = mime.startswith("application/vnd.jupyter.widget")
+            yield "a widget has no canonical output" if widget else f"an output of kind {mime}"
+        elif mime != PNG:
             yield from _text_problems(as_text(value))
+        if mime == "text/markdown" and CHECK not in output.data:
+            yield from prose.faults(as_text(value))
+        elif mime == "text/markdown":
+            yield from prose.markup(as_text(value))
     if PNG in output.data:
         yield from _figure_problems(output)
 
@@ -126,38 +152,9 @@ def _figure_problems(output: NotebookNode) -> Iterator[str]:
     for key in ("name", "caption"):
         if not described.get(key):
             yield f"a figure without {key}: end the cell with ntk.figure"
-    try:
-        image = image_of(output.data[PNG])
-    except (ValueError, OSError) as error:
-        yield f"a figure that can't be read: {error}"
-    else:
-        if "matplotlib" not in software_of(image):
-            yield "a figure that matplotlib did not draw (no Software entry in the PNG)"
-
-
-def _calls_of_check(source: str) -> int:
-    """How often ``check`` or ``ntk.check`` is mentioned: each mention owes a record.
-
-    Except in the body of a ``try`` that catches `CheckError`: there a page shows a check refused.
-    """
-    tree = ast.parse(source)
-    refused = {
-        node
-        for attempt in ast.walk(tree)
-        if isinstance(attempt, ast.Try)
-        and any("CheckError" in ast.dump(h.type) for h in attempt.handlers if h.type)
-        for statement in attempt.body
-        for node in ast.walk(statement)
-    }
-    found = 0
-    for node in ast.walk(tree):
-        if node in refused:
-            continue
-        if isinstance(node, ast.Attribute) and node.attr == "check":
-            found += isinstance(node.value, ast.Name) and node.value.id in ("ntk", "ntkbook")
-        elif isinstance(node, ast.Name) and node.id == "check":
-            found += isinstance(node.ctx, ast.Load)
-    return found
+    for key in sorted(set(described) - _FIGURE):
+        yield f"the metadata {key!r} may change how a figure is shown"
+    yield from pictures.faults(output.data[PNG])
 
 
 def _records(output: NotebookNode) -> list[Any]:

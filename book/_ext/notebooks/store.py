@@ -3,8 +3,8 @@
 The build of the site, the comparison with what is stored, and a later run of either read the same
 outputs.  They are kept as a jupyter-cache, which MyST-NB reads, below `_build/.jupyter_cache`, in a
 folder whose name says what the outputs depend on beside the notebook: the package's code, data
-files of the book, every installed version, Python and the kind of processor.  Where one of these
-changes, everything runs anew.
+files of the book, the register, every installed version, Python and the kind of processor.  Where
+one of these changes, everything runs anew.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def fingerprint(root: Path) -> str:
     package = sorted(Path(spec.origin).parent.rglob("*.py")) if spec and spec.origin else []
     book = (path for path in sorted((root / "book").rglob("*")) if path.suffix in DATA)
     own = [path for path in book if not any(p.startswith((".", "_")) for p in path.parts)]
+    register = [Path(__file__).with_name(f"{name}.py") for name in ("recorder", "register")]
     found = hashlib.sha256()
-    for path in [*package, *own]:
+    for path in [*package, *own, *register]:
         found.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     versions = {(d.name, d.version) for d in importlib.metadata.distributions()}
     device = os.environ.get("JAX_PLATFORMS", "")
@@ -63,13 +64,17 @@ def known(root: Path, notebook: NotebookNode) -> Ran | None:
         _, fresh = kept.merge_match_into_notebook(notebook)
     except KeyError:
         return None
-    return Ran(canonical(fresh), record.data["execution_seconds"], {})
+    if "unseen" not in record.data:
+        return None
+    unseen = {int(number): said for number, said in record.data["unseen"].items()}
+    return Ran(canonical(fresh), record.data["execution_seconds"], {}, unseen)
 
 
 def keep(root: Path, path: Path, ran: Ran) -> None:
     """Keep the outputs of a run in which no cell failed."""
     if not ran.failures:
-        _write(root, str(path), ran.notebook, {"execution_seconds": ran.seconds})
+        data = {"execution_seconds": ran.seconds, "unseen": ran.unseen}
+        _write(root, str(path), ran.notebook, data)
 
 
 def _write(root: Path, uri: str, notebook: NotebookNode, data: dict) -> None:
