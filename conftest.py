@@ -13,7 +13,14 @@ pytest_plugins = ["nbstrict"]
 
 SITE = ("test_site.py", "test_browser.py", "test_leaks.py")  # they share one build of the site
 # What takes longest, in this order: begun first, so that no process waits for another at the end.
-LONGEST = (*SITE, "test_assignments.py", "test_accuracy.py", "test_gate.py", "test_check_layer.py")
+LONGEST = (
+    *SITE,
+    "test_assignments.py",
+    "test_accuracy.py",
+    "test_gate.py",
+    "test_forged.py",
+    "test_check_layer.py",
+)
 
 CACHE = Path(__file__).parent / ".pytest_cache"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
