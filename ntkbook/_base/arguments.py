@@ -242,4 +242,9 @@ def require_psd(
                 f"{name} must be positive semi-definite, got a lowest eigenvalue of "
                 f"{lowest:.3g} beside a largest of {largest:.3g}"
             )
+    elif np.size(eigenvalues):  # nothing can be raised: NaN, as everything made from them then is
+        allowed = tolerance
+        if allowed is None:
+            allowed = 64 * _tolerance(eigenvalues) * jnp.max(jnp.abs(eigenvalues))
+        return jnp.where(jnp.min(eigenvalues) >= -allowed, eigenvalues, jnp.nan)
     return eigenvalues

@@ -24,8 +24,11 @@ def warn(message: str) -> None:
 def warn_of_labels(name: str, y: object) -> None:
     """Warn of integers that look like the labels of three classes or more."""
     values = np.asarray(y) if isinstance(y, (Array, np.ndarray)) and not is_traced(y) else None
-    if values is None or values.ndim != 1 or values.dtype.kind not in "iu":
+    if values is None or values.dtype.kind not in "iu":
         return
+    if values.ndim not in (1, 2) or values.size != len(values):
+        return
+    values = values.ravel()  # (N,) or (N, 1)
     classes = np.unique(values)
     if 3 <= len(classes) < len(values) and classes[0] >= 0:
         warn(

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import (
+    described,
+    is_traced,
     require_choice,
     require_count,
     require_nonnegative,
@@ -57,6 +59,13 @@ class Dense(Layer):
     parametrization: Literal["ntk", "standard"] = "ntk"
 
     def __post_init__(self) -> None:
+        for name in ("w_std", "b_std"):
+            if is_traced(getattr(self, name)):
+                raise TypeError(
+                    f"{name} must be a known number, got a traced one; make the network outside of "
+                    "jit, grad and vmap, and pass scales in the form of net.hyperparameters() as "
+                    "net.kernel(x, hyperparameters=...)"
+                )
         # Plain numbers, since NumPy scalars would turn float32 parameters into float64.
         object.__setattr__(self, "width", require_count("width", self.width))
         object.__setattr__(self, "w_std", float(require_positive("w_std", self.w_std)))
@@ -71,11 +80,26 @@ class Dense(Layer):
 
     def apply(self, params: PyTree, x: Num[ArrayLike, "n d"]) -> Float[Array, "n k"]:
         """x W and b, each with its scale: inputs (n, d), outputs (n, width)."""
-        w = params["w"]
+        w, b = self._arrays(params)
         require_shape("x", x, (None, w.shape[0]))
         w_scale, b_scale = self.scales(w.shape[0])
         z = w_scale * (x @ w)
-        return z + b_scale * params["b"] if self.b_std else z
+        return z if b is None else z + b_scale * b
+
+    def _arrays(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        """W and b, or None, if `params` are those of this layer."""
+        names = self._parameter_names()
+        if not isinstance(params, dict) or set(params) != set(names):
+            got = sorted(params) if isinstance(params, dict) else described(params)
+            raise ValueError(
+                f"the parameters of {self!r} must be a dictionary of {sorted(names)}, got {got}; "
+                'a layer has "b" if its b_std is positive'
+            )
+        require_shape("w", params["w"], (None, self.width))
+        if "b" not in names:
+            return params["w"], None
+        require_shape("b", params["b"], (self.width,))
+        return params["w"], params["b"]
 
     def hyperparameters(self) -> dict[str, float]:
         return {"w_std": self.w_std, "b_std": self.b_std}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 
@@ -14,6 +14,7 @@ from jax.stages import Wrapped
 
 from ntkbook._base.arguments import described, is_array, require_finite, require_shape
 from ntkbook._base.compiled import compiled
+from ntkbook._base.messages import warn
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.networks.layer import Layer
 
@@ -72,7 +73,14 @@ def checked_parameters(params: PyTree, name: str = "params") -> PyTree:
 
     if not jax.tree.leaves(params):
         raise ValueError(f"{name} must hold at least one array, got none")
-    return jax.tree_util.tree_map_with_path(check, params)
+    checked = jax.tree_util.tree_map_with_path(check, params)
+    if isinstance(params, Mapping) and "params" in params and "batch_stats" in params:
+        warn(
+            f"{name} holds 'batch_stats' beside 'params', and they count as parameters that are "
+            "trained; of a Flax model pass variables['params'] alone, and f = lambda params, x: "
+            "model.apply({**variables, 'params': params}, x)"
+        )
+    return checked
 
 
 def common_dtype(params: PyTree) -> np.dtype:

@@ -76,6 +76,11 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
         ) from error
     if is_traced(*both):  # f itself holds traced values
         return
+    if both[0].shape != both[1].shape:
+        raise ValueError(
+            f"f must give outputs of one shape however many rows x has, got {both[0].shape[1:]} "
+            f"for each of {len(rows)} rows and {both[1].shape[1:]} for one alone"
+        )
     together, alone = (np.asarray(y, np.float64).reshape(len(rows), -1) for y in both)
     with np.errstate(invalid="ignore"):
         gap = np.abs(together - alone)
@@ -88,7 +93,8 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
     # Deep or cancelling networks enlarge rounding: ask this one by how much.
     shaken = compiled(_shaken, (f,))(params, rows, _coarsest(f, params, rows))
     with np.errstate(invalid="ignore"):
-        change = np.abs(np.asarray(shaken, np.float64).reshape(2, len(rows), -1) - together)
+        still, *moved = np.asarray(shaken, np.float64).reshape(3, len(rows), -1)
+        change = np.abs(np.stack(moved) - still)
     allowed = np.maximum(allowed, _ROUNDING * _largest(change))
     tied = ~(gap <= allowed).all(axis=1)
     if tied.any():
@@ -124,9 +130,13 @@ def _together_and_alone(f: Model, params: PyTree, rows: Array) -> tuple[Array, A
 
 
 def _shaken(f: Model, params: PyTree, rows: Array, size: float) -> Array:
-    """f at parameters and inputs that are off by the factor 1 ± size, twice, at random."""
+    """f as it is, then twice at parameters and inputs off by the factor 1 ± size, at random.
 
-    def shake(key):
+    All three in one trace: a mask that f draws anew for each trace must not pass for rounding.
+    """
+
+    def shake(arguments):
+        key, size = arguments
         leaves, tree = jax.tree.flatten((params, rows))
         keys = jax.random.split(key, len(leaves))
 
@@ -139,7 +149,8 @@ def _shaken(f: Model, params: PyTree, rows: Array, size: float) -> Array:
         return f(*jax.tree.unflatten(tree, map(off, keys, leaves)))
 
     with jax.default_matmul_precision("highest"):
-        return jax.lax.map(shake, jax.random.split(jax.random.key(0), 2))
+        sizes = jnp.array([0, size, size], float)
+        return jax.lax.map(shake, (jax.random.split(jax.random.key(0), 3), sizes))
 
 
 def _coarsest(f: Model, params: PyTree, rows: Array) -> float:

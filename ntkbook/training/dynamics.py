@@ -38,7 +38,7 @@ from ntkbook.training.ensembles import (
     covariance_on_training_points,
     kernels_at_test_points,
 )
-from ntkbook.training.modes import Modes, psd_modes, warn_of_lost_modes
+from ntkbook.training.modes import Modes, psd_modes, warn_of_felt_rounding, warn_of_lost_modes
 from ntkbook.training.problem import at_test_points, trained_kernel, training_set, unstacked
 from ntkbook.training.spectral import SpectralFunction, filtered, half_square
 
@@ -147,6 +147,7 @@ class KernelDynamics(Short, ABC):
             self.y, self.f0, tangent, f0_test, outputs=self.outputs
         )
         coefficients = self._coefficients(self._evolution(t))
+        warn_of_felt_rounding(k_test_train, coefficients, self._start())
         if self.y.ndim == 1:
             moved = matmul(coefficients, k_test_train.T)
         else:

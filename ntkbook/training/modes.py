@@ -147,7 +147,7 @@ def clear_null_modes(
     """Eigenvalues (N,) with those up to a cutoff, `zero_cutoff` by default, set to exactly zero."""
     # Exactly zero, so that a null mode can be told by `== 0` ever after: left at ±1e-17, it would
     # grow at late times or be divided by, and the answer would be made of rounding.
-    return jnp.where(values > (zero_cutoff(values) if cutoff is None else cutoff), values, 0)
+    return jnp.where(values <= (zero_cutoff(values) if cutoff is None else cutoff), 0, values)
 
 
 def _eigh(kernel, vectors=True):
@@ -179,5 +179,24 @@ def _cleared(name, kernel, values, entries):
     size, largest = len(values), jnp.max(values, initial=0)
     independent = 4 * math.sqrt(size) * jnp.max(jnp.abs(kernel), initial=0)
     rounding = eps * jnp.minimum(size * largest, independent)
-    require_psd(name, values, 16 * jnp.maximum(4 * eps * largest, rounding))
+    values = require_psd(name, values, 16 * jnp.maximum(4 * eps * largest, rounding))
     return clear_null_modes(values, jnp.maximum(rounding, -2 * jnp.min(values, initial=0)))
+
+
+def warn_of_felt_rounding(
+    k_test_train: Float[Array, "M N"], coefficients: Array, start: Float[Array, "N *k"]
+) -> None:
+    """Warn when rounding of Θ(x, X), multiplied by the coefficients, moves predictions by 1 %."""
+    if is_traced(k_test_train, coefficients, start) or not np.isfinite(coefficients).all():
+        return
+    eps = float(jnp.finfo(k_test_train.dtype).eps)
+    lengths = np.linalg.norm(np.asarray(coefficients, float), axis=-1 if start.ndim == 1 else -2)
+    felt = eps * np.abs(k_test_train).max(initial=0) * lengths.max(initial=0)
+    if felt > 0.01 * np.abs(start).max(initial=0):
+        single = k_test_train.dtype == jnp.float32
+        advice = "compute the kernels in float64 (ntk.setup()), or " if single else ""
+        warn(
+            f"predictions at test points are off by some {felt:.2g}: that is the rounding of "
+            f"k_test_train in {k_test_train.dtype} times coefficients that slow modes have made "
+            f"large; {advice}ask for an earlier t, or for inf"
+        )

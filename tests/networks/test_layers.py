@@ -208,3 +208,31 @@ def _init(net, shape=(5,), **options):
 def test_bad_inputs_are_refused(use, error, message, x):
     with pytest.raises(error, match=message):
         use(three_layers(), x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "params", "message"),
+    [
+        (Dense(3), {"w": np.ones((5, 3)), "b": np.ones(3)}, r"\['w'\], got \['b', 'w'\]"),
+        (Dense(3, 1.0, 0.1), {"w": np.ones((5, 3))}, r"\['b', 'w'\], got \['w'\]"),
+        (Dense(3), {"w": np.ones((5, 4))}, "w must have shape"),
+        (Dense(3, 1.0, 0.1), {"w": np.ones((5, 3)), "b": np.ones(1)}, "b must have shape"),
+        (Dense(3, 1.0, 0.1), {"w": np.ones((5, 3)), "b": np.ones((2, 1))}, "b must have shape"),
+        (Dense(3), [np.ones((5, 3))], "must be a dictionary"),
+    ],
+)
+def test_parameters_of_another_layer_are_refused(layer, params, message):
+    with pytest.raises(ValueError, match=message):
+        layer.apply(params, np.ones((2, 5)))
+
+
+@pytest.mark.parametrize("scales", [{"w_std": 1.2}, {"b_std": 0.1}])
+def test_a_network_is_made_outside_of_transformations(scales):
+    (name, value), *_ = scales.items()
+
+    def kernel(s):
+        return Dense(3, **{name: s}).kernel(np.ones((2, 5))).ntk.sum()
+
+    for transform in (jax.grad, jax.jit, jax.vmap):
+        with pytest.raises(TypeError, match=f"{name} must be a known number.*hyperparameters="):
+            transform(kernel)(np.array([value]) if transform is jax.vmap else value)

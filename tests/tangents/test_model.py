@@ -308,3 +308,14 @@ ONES = jnp.ones((3, 2))
 def test_bad_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_stored_batch_statistics_are_no_parameters(inputs):
+    variables = {"params": {"w": jnp.ones((5, 3))}, "batch_stats": {"mean": jnp.zeros(3)}}
+
+    def f(v, x):
+        return x @ v["params"]["w"] - v["batch_stats"]["mean"]
+
+    x = jnp.ones((4, 5))
+    with pytest.warns(UserWarning, match="'batch_stats' beside 'params'"):
+        empirical_ntk(f, variables, x, outputs="trace")

@@ -178,3 +178,21 @@ def test_a_layer_from_elsewhere_is_looked_at():
     x = draw("float64")[1]
     with pytest.raises(ValueError, match="row 0 of"):
         empirical_ntk(net.apply, net.init(KEY, (5,)), x)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mask_that_numpy_draws_for_each_trace_is_no_rounding(seed):
+    rng = np.random.default_rng(seed)
+    params, x = draw(jnp.float32)
+
+    def masked(params, x):
+        return mlp(params, x * (rng.random(x.shape) < 0.5) * 2)
+
+    with pytest.raises(ValueError, match="changes with the other rows"):
+        empirical_ntk(masked, params, x)
+
+
+def test_outputs_whose_shape_depends_on_the_number_of_rows_are_named():
+    params, x = draw(jnp.float32)
+    with pytest.raises(ValueError, match="outputs of one shape however many rows"):
+        empirical_ntk(lambda p, x: (x @ p["w"]) @ (x @ p["w"]).T, params, x)

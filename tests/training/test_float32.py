@@ -168,3 +168,19 @@ def test_indefinite_matrices_in_float32_are_refused(size, lowest):
         kernel = ((kernel + kernel.T) / 2).astype(np.float32)
         with pytest.raises(ValueError, match=f"positive semi-definite.* {lowest:.3g} beside"):
             refuse(kernel)
+
+
+def test_predictions_made_of_rounding_are_said_to_be(recwarn):
+    u = jnp.linspace(-1, 1, 40, dtype=jnp.float32)
+    x = jnp.stack([jnp.cos(3 * u), jnp.sin(3 * u)], axis=1)
+    net = Serial(Dense(8, 1.0, 0.5), Erf(), Dense(1))
+    y = jnp.sin(7 * u)
+    point = jnp.array([[0.6, 0.8]], jnp.float32)
+    flow, cross = gradient_flow(net.kernel(x).ntk, y), net.kernel(point, x).ntk
+    recwarn.clear()
+    for t in (1.0, 1e3):
+        flow.test(t, cross)
+    assert not [w for w in recwarn if "predictions at test points" in str(w.message)]
+    for t in (1e6, 1e9):
+        with pytest.warns(UserWarning, match="predictions at test points are off by some"):
+            flow.test(t, cross)

@@ -213,3 +213,24 @@ def test_a_start_without_numbers_is_no_matter_of_the_learning_rate():
 def test_an_empty_kernel_is_refused():
     with pytest.raises(ValueError, match="kernel must have at least one row"):
         max_learning_rate(np.zeros((0, 0)))
+
+
+def test_labels_in_a_column_draw_a_warning_too():
+    kernel = jnp.eye(6) + 0.1
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    for y in (labels, labels[:, None]):
+        with pytest.warns(UserWarning, match="labels of classes"):
+            gradient_flow(kernel, y)
+
+
+def test_inside_jit_a_kernel_that_is_none_gives_nan():
+    theta = np.diag([3.0, 2.0, 1.0])
+    y = np.array([1.0, -1.0, 2.0])
+    for negative in (-theta, np.diag([3.0, 2.0, -0.5])):
+        assert np.isnan(jax.jit(lambda k: gradient_flow(k, y).loss(1.0))(negative))
+        assert np.isnan(
+            jax.jit(lambda k: regression(k, y, 0.0).predict(ONE_TEST[:2, :3]))(negative)
+        ).all()
+    for good in (theta, np.ones((3, 3))):  # a singular one is a kernel
+        inside = jax.jit(lambda k: gradient_flow(k, y).loss(1.0))(good)
+        np.testing.assert_allclose(inside, gradient_flow(good, y).loss(1.0), rtol=1e-12)
