@@ -66,7 +66,10 @@ def rule(method: Callable) -> Callable:
         if not isinstance(because, str) or not because.strip():
             raise ValueError("because must say in words why the step holds")
         if any(value is ... for value in call.arguments.values()):
-            return Missing(self, method.__name__, because)
+            solved = call.arguments.get(
+                {"solve_ode": "f", "solve_for": "x"}.get(method.__name__, "")
+            )
+            return Missing(self, method.__name__, because, solved)
         for name in _EXPRESSIONS & set(call.arguments):
             value = call.arguments.get(name)
             if name == "new" or not (value is None or isinstance(value, Mapping)):
@@ -335,6 +338,7 @@ class Missing:
     chain: Line
     rule: str
     because: str
+    solved: sp.Basic | None = None  # what the missing line is an equation for, if not for lhs
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(self.chain, name):
@@ -345,8 +349,8 @@ class Missing:
         )
 
     def __repr__(self) -> str:
-        return display.text_with_gap(self.chain, self.rule, self.because)
+        return display.text_with_gap(self.chain, self.rule, self.because, self.solved)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        markdown = display.markdown_with_gap(self.chain, self.rule, self.because)
+        markdown = display.markdown_with_gap(self.chain, self.rule, self.because, self.solved)
         return {"text/plain": repr(self), "text/markdown": markdown}

@@ -65,22 +65,23 @@ def markdown(chain: Line) -> str:
     return f"{_equations(rows)} ({chain.label})\n\n{words}."
 
 
-def markdown_with_gap(chain: Line, rule: str, because: str) -> str:
+def markdown_with_gap(chain: Line, rule: str, because: str, solved: sp.Basic | None = None) -> str:
     """The same without a number, its next line left open."""
     rows, words = _typeset(chain)
     gap = f"**One line is missing**, by `{rule}`: {because}"
-    return f"{_equations(rows, gap=True)}\n\n{words}. {gap}."
+    return f"{_equations(rows, '' if solved is None else latex(solved))}\n\n{words}. {gap}."
 
 
-def text_with_gap(chain: Line, rule: str, because: str) -> str:
+def text_with_gap(chain: Line, rule: str, because: str, solved: sp.Basic | None = None) -> str:
     """The plain text, its next line left open."""
-    return f"{text(chain)}\n    = ?   [missing, by {rule}: {because}]"
+    left = "" if solved is None else f"{plain(solved)} "
+    return f"{text(chain)}\n    {left}= ?   [missing, by {rule}: {because}]"
 
 
-def _equations(rows: list[tuple[str | None, str, sp.Basic]] | str, gap: bool = False) -> str:
+def _equations(rows: list[tuple[str | None, str, sp.Basic]] | str, gap: str | None = None) -> str:
     body = rows if isinstance(rows, str) else aligned(rows)
-    if gap:
-        body += "\\\\\n&= \\ ?"
+    if gap is not None:
+        body += f"\\\\\n{gap} &= \\ ?"
     return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$"
 
 

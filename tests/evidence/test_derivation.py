@@ -295,3 +295,9 @@ def test_three_dots_leave_a_line_to_the_reader():
     assert start.expectation({u: q}, q / 2, because="half of the square").rhs == q / 2
     with pytest.raises(DerivationError, match="differ"):
         start.expectation({u: q}, q, because="the square")
+
+    t, a = sp.Symbol("t", nonnegative=True), sp.Symbol("a", positive=True)
+    z = sp.Function("z")(t)
+    flow = Derivation("eq-flow", z.diff(t), -a * z)
+    open_end = flow.solve_ode(z, ..., {t: 0}, 1, because="the exponential")
+    assert "z(t) = ?" in repr(open_end)
