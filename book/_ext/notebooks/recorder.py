@@ -242,9 +242,10 @@ def _is_module(held):
 def _contents(owner):
     """What a module or a class holds, by name, and what is in its tables.
 
-    A table that is empty after the import is a cache, and may grow.
+    A table that is empty after the import is a cache, and may grow; so is the list of slots that
+    pickling and copying leave on a class.
     """
-    found = {key: [value] for key, value in vars(owner).items()}
+    found = {key: [value] for key, value in vars(owner).items() if key != "__slotnames__"}
     for key, (value,) in found.items():
         if isinstance(value, dict | list | set) and not key.startswith("__"):
             found[key] += [*value, *(value.values() if isinstance(value, dict) else ())]
