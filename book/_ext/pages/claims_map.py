@@ -123,7 +123,7 @@ def _text(words: str) -> str:
 class ClaimsMap(ClaimsDirective):
     """The picture, in the place of the directive."""
 
-    def content(self, ledger, found):
+    def made_of(self, ledger, found):
         root = Path(self.env.srcdir)
         titles = {doc: _title(root / f"{doc}.ipynb") for doc in claims.notebooks(root)}
         return [nodes.raw("", picture(ledger, found, titles), format="html")]

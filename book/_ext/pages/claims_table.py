@@ -11,9 +11,9 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class ClaimsDirective(SphinxDirective):
-    """Collects the records, and puts in its own place what `content` makes of them."""
+    """Collects the records, and puts in its own place what `made_of` makes of them."""
 
-    def content(self, ledger, found):
+    def made_of(self, ledger, found):
         raise NotImplementedError
 
     def run(self):
@@ -27,7 +27,7 @@ class ClaimsDirective(SphinxDirective):
             found = claims.collect(root, docs, ledger)
         except claims.ClaimError as error:
             raise ExtensionError(f"claims page: {error}") from error
-        return self.content(ledger, found)
+        return self.made_of(ledger, found)
 
     def parsed(self, myst):
         """The nodes of a text in MyST."""
@@ -40,14 +40,14 @@ class ClaimsDirective(SphinxDirective):
 class ClaimsSummary(ClaimsDirective):
     """One sentence that counts claims, derivations and checks."""
 
-    def content(self, ledger, found):
+    def made_of(self, ledger, found):
         return self.parsed(claims.summary(found))
 
 
 class ClaimsTable(ClaimsDirective):
     """One section for each claim. It must stand at the end of its page, since it opens sections."""
 
-    def content(self, ledger, found):
+    def made_of(self, ledger, found):
         return self.parsed(claims.page(ledger, found))
 
 
