@@ -263,6 +263,7 @@ PROOF = {
     "given": 2,
     "kinds": {"definition": 1, "premise": 1},
     "uses": ["eq-zero"],
+    "cites": ["eq-zero", "eq-two"],
 }
 LEDGER = {"C01": {"title": "A claim", "statement": "It is so.", "source": "Nobody."}}
 
@@ -292,7 +293,7 @@ def test_records_are_collected(tmp_path):
     assert "1.998" in page
     assert "{eq}`eq-one`" in page
     assert "3 steps proved, 1 tested numerically, from 1 definition and 1 premise." in page
-    assert "It uses {eq}`eq-zero`." in page
+    assert "It uses {eq}`eq-zero`. Premises are shown in {eq}`eq-two`." in page
     assert "half of it (50×)" in page
     assert "1 claim." in claims.summary(found)
     assert "refuse 1 wrong theory" in claims.summary(found)

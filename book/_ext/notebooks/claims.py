@@ -130,6 +130,9 @@ def derivation_line(record):
     rests = f", from {' and '.join(given)}" if given else ""
     used = [f"{{eq}}`{label}`" for label in data.get("uses") or []]
     uses = f" It uses {', '.join(used)}." if used else ""
+    cited = [f"{{eq}}`{label}`" for label in data.get("cites") or []]
+    cited = [label for label in cited if label not in used]
+    uses += f" Premises are shown in {', '.join(cited)}." if cited else ""
     where = f"Equation {{eq}}`{data['label']}` in {{doc}}`/{record.doc}`"
     return f"- {where}: {', '.join(parts)}{rests}.{uses}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pages.claims_table import ClaimsDirective
 
 WIDTH, HEADINGS, ROW = 760, 200, 66  # of the picture, of the chapters' names beside it, of a row
 BOX, HEIGHT, GAP = 44, 24, 16
+LETTERS = 29  # of a chapter's name
 PER_ROW = (WIDTH - HEADINGS) // (BOX + GAP)
 
 
@@ -130,10 +132,11 @@ class ClaimsMap(ClaimsDirective):
 
 
 def _title(path: Path) -> str:
-    """The heading of a chapter, up to its colon or comma."""
+    """The heading of a chapter, up to its colon or comma, and as far as there is room."""
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     heading = next(line for line in text.splitlines() if line.startswith("# "))
-    return re.split("[:,]", heading.removeprefix("# "))[0]
+    short = re.split("[:,]", heading.removeprefix("# "))[0]
+    return textwrap.shorten(short, LETTERS, placeholder=" …")
 
 
 def setup(app):
