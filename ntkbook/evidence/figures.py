@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from matplotlib.figure import Figure as MplFigure
 
-from ntkbook.evidence.artists import describe, plain
+from ntkbook.notation.artists import describe, plain
 
 # Okabe & Ito's palette, which keeps its contrasts under every common form of colour blindness.
 COLORS: Mapping[str, str] = {

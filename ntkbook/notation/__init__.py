@@ -1,4 +1,5 @@
-"""Expressions as the field writes them.
+"""Expressions as the field writes them, and pictures in words.
 
-In: an expression of sympy, the width of a page.  Out: its LaTeX, broken where the page ends.
+In: an expression of sympy and the width of a page; a panel of a figure.  Out: LaTeX, broken where
+the page ends; a description and a digest.
 """
