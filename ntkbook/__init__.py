@@ -5,7 +5,7 @@ Data flows one way, and the folders are read in its order; each imports only fro
 ============  ===================================================================================
 folder        what it holds
 ============  ===================================================================================
-`notation`    expressions as the field writes them, in lines that fit a page
+`notation`    expressions in lines that fit a page, pictures in words
 `values`      where an expression is defined, and what it is worth there
 `algebra`     what the computer-algebra system decides, and a second witness for all of it
 `evidence`    derivations that prove their steps, checks with declared bounds, figures that
