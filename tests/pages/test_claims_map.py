@@ -1,7 +1,9 @@
 """The map of claims follows the records, and says in words what its lines show."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
+from notebooks import claims
 from notebooks.claims import Record
 from pages import claims_map
 
@@ -25,7 +27,7 @@ FOUND = {
 
 
 def test_links_are_what_derivations_use_or_name():
-    assert claims_map.links(FOUND) == [("C01", "C02"), ("C02", "C03")]
+    assert claims.links(FOUND) == [("C01", "C02"), ("C02", "C03")]
 
 
 def test_each_claim_is_a_link_that_says_what_it_rests_on():
@@ -38,6 +40,22 @@ def test_each_claim_is_a_link_that_says_what_it_rests_on():
     }
     assert len(list(svg.iter("path"))) == 2
     assert [text.text for text in svg.iter("text") if text.get("class")] == ["One", "Two"]
+
+
+def test_each_section_names_its_neighbours():
+    data = {"proved": 1, "checked": 0}
+    found = {
+        claim: [replace(r, data={**data, **r.data}) for r in records]
+        for claim, records in FOUND.items()
+    }
+    ledger = {claim: {"title": "T", "statement": "S", "source": "P."} for claim in FOUND}
+    first, second, third = claims.page(ledger, found).split("(claim-c0")[1:]
+    assert "Used by {ref}`C02 <claim-c02>`." in first
+    assert "Rests on" not in first
+    assert "Rests on {ref}`C01 <claim-c01>`." in second
+    assert "Used by {ref}`C03 <claim-c03>`." in second
+    assert "Rests on {ref}`C02 <claim-c02>`." in third
+    assert "Used by" not in third
 
 
 def test_boxes_are_apart_and_inside_the_picture():

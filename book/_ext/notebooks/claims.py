@@ -165,8 +165,32 @@ def check_row(record):
     return "\n".join(("* - " if i == 0 else "  - ") + line for i, line in enumerate(lines))
 
 
-def section(claim, entry, found):
-    """One claim: statement, source, derivations, checks."""
+def links(found):
+    """Pairs (claim, claim that rests on it), each once, in the order of the records."""
+    home = {
+        r.data["label"]: claim
+        for claim, records in found.items()
+        for r in records
+        if r.kind == "derivation"
+    }
+    pairs = (
+        (home[label], claim)
+        for claim, records in found.items()
+        for r in records
+        if r.kind == "derivation"
+        for label in (*r.data.get("uses", ()), *r.data.get("cites", ()))
+        if label in home and home[label] != claim
+    )
+    return list(dict.fromkeys(pairs))
+
+
+def neighbours(claim, pairs):
+    """What a claim rests on, and what rests on it."""
+    return [a for a, b in pairs if b == claim], [b for a, b in pairs if a == claim]
+
+
+def section(claim, entry, found, pairs=()):
+    """One claim: statement, source, derivations, checks, and the claims next to it."""
     checks = [r for r in found if r.kind == "check"]
     proofs = [r for r in found if r.kind == "derivation"]
     chapters = list(dict.fromkeys(r.doc for r in found))
@@ -180,6 +204,12 @@ def section(claim, entry, found):
         f"Chapter: {', '.join(f'{{doc}}`/{doc}`' for doc in chapters)}.",
         "",
         *[derivation_line(r) for r in proofs],
+        "",
+        *[
+            f"{words} {', '.join(f'{{ref}}`{other} <claim-{other.lower()}>`' for other in others)}."
+            for words, others in zip(("Rests on", "Used by"), neighbours(claim, pairs), strict=True)
+            if others
+        ],
         "",
     ]
     if checks:
@@ -199,4 +229,6 @@ def section(claim, entry, found):
 
 def page(ledger, found):
     """All claims that have records, as MyST."""
-    return "\n\n".join(section(claim, ledger[claim], rs) for claim, rs in found.items() if rs)
+    pairs = links(found)
+    sections = (section(claim, ledger[claim], rs, pairs) for claim, rs in found.items() if rs)
+    return "\n\n".join(sections)

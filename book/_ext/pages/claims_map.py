@@ -26,25 +26,6 @@ LETTERS = 29  # of a chapter's name
 PER_ROW = (WIDTH - HEADINGS) // (BOX + GAP)
 
 
-def links(found: Mapping[str, list[Record]]) -> list[tuple[str, str]]:
-    """Pairs (claim, claim that rests on it), each once, in the order of the records."""
-    home = {
-        r.data["label"]: claim
-        for claim, records in found.items()
-        for r in records
-        if r.kind == "derivation"
-    }
-    pairs = (
-        (home[label], claim)
-        for claim, records in found.items()
-        for r in records
-        if r.kind == "derivation"
-        for label in (*r.data.get("uses", ()), *r.data.get("cites", ()))
-        if label in home and home[label] != claim
-    )
-    return list(dict.fromkeys(pairs))
-
-
 def places(
     found: Mapping[str, list[Record]], docs: Sequence[str]
 ) -> tuple[list[tuple[str, float]], dict[str, tuple[float, float]]]:
@@ -79,7 +60,7 @@ def picture(
 ) -> str:
     """The map as SVG; `titles` are those of the documents, in reading order."""
     headings, corners = places(found, list(titles))
-    pairs = links(found)
+    pairs = claims.links(found)
     height = max((y for _, y in corners.values()), default=0) + HEIGHT + GAP
     parts = [
         f'<svg class="ntk-map" viewBox="0 0 {WIDTH} {height:g}" role="group" '
@@ -89,8 +70,7 @@ def picture(
     for doc, y in headings:
         parts.append(f'<text class="chapter" x="0" y="{y:g}">{_text(titles[doc])}</text>')
     for claim, (x, y) in corners.items():
-        below = [a for a, b in pairs if b == claim]
-        above = [b for a, b in pairs if a == claim]
+        below, above = claims.neighbours(claim, pairs)
         words = f"{claim}, {ledger[claim]['title']}."
         words += f" Rests on {_listed(below)}." if below else ""
         words += f" Used by {_listed(above)}." if above else ""
