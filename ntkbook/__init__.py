@@ -14,13 +14,17 @@ folder        what it holds
 `networks`    layers with `init`, `apply` and `kernel`: dense, containers, activations
 `tangents`    finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
 `training`    modes, flow and descent in closed form, any loss by ODE, ensembles, regression, runs
-`theory`      what the kernel decides: decay of spectra, the circle
+`theory`      what the kernel decides: spectra on circle and sphere, order, chaos and depth,
+              learning curves
 top level     where a user starts: `setup`, data sets, `ntkbook.estimators` for scikit-learn
 ============  ===================================================================================
 
 Importing the package changes no setting of JAX or matplotlib.
 """
 
+from typing import TYPE_CHECKING
+
+from ntkbook._base.hints import absent
 from ntkbook.evidence.checks import Check, CheckError, check, report
 from ntkbook.evidence.derivation import Derivation, DerivationError
 from ntkbook.evidence.figures import COLORS, Figure, figure
@@ -49,6 +53,7 @@ from ntkbook.networks.activations import (
 )
 
 from ntkbook.tangents.features import count_parameters, tangent_features
+from ntkbook.tangents.costs import Cost, costs
 from ntkbook.tangents.empirical import empirical_ntk, ntk_vector_product
 from ntkbook.tangents.shares import empirical_shares
 from ntkbook.tangents.taylor import linearize, taylor
@@ -63,8 +68,50 @@ from ntkbook.training.regression import Regression, regression
 from ntkbook.training.ode import flow_ode
 from ntkbook.training.runs import Run, train
 
-from ntkbook.theory.decay import condition_number, effective_dimension, fit_decay, fit_rate
+from ntkbook.theory.decay import (
+    PowerLaw,
+    condition_number,
+    effective_dimension,
+    fit_decay,
+    fit_power_law,
+    fit_rate,
+)
 from ntkbook.theory.circle import circle_eigenvalues
+from ntkbook.theory.fixed_points import FixedPoints, fixed_points
+from ntkbook.theory.mean_field import MeanField, chi, correlation_map, mean_field, variance_map
+from ntkbook.theory.critical import (
+    CriticalPoint,
+    EndPoint,
+    critical_line,
+    critical_point,
+    end_point,
+    half_stable_points,
+)
+from ntkbook.theory.depth import (
+    DeepSignal,
+    DepthLaws,
+    correlation_expansion,
+    deep_signal,
+    depth_laws,
+)
+from ntkbook.theory.profile import (
+    EndpointCoefficients,
+    hermite_coefficients,
+    kernel_profile,
+    relu_endpoints,
+)
+from ntkbook.theory.sphere import (
+    index_spectrum,
+    multiplicities,
+    power_eigenvalues,
+    series_eigenvalues,
+    sphere_eigenvalues,
+)
+from ntkbook.theory.effective_ridge import Eigenlearning
+from ntkbook.theory.eigenlearning import eigenlearning, measured_learnability
+from ntkbook.theory.random_features import random_features
+from ntkbook.theory.estimates import RiskEstimates, risk_estimates
+from ntkbook.theory.least_squares import least_squares_limit, least_squares_risk
 
 from ntkbook.data import circle, digits, gaussian_inputs, sphere, toy_regression
 from ntkbook.settings import Settings, setup
@@ -81,7 +128,7 @@ __all__ = [
     "Abs", "Cos", "Elementwise", "Erf", "Exp", "Gaussian", "Gelu", "LeakyRelu", "Polynomial", "Rbf",
     "RectifiedPower", "Relu", "Sin", "Tanh",
     # tangents
-    "count_parameters", "tangent_features", "empirical_ntk", "empirical_shares",
+    "count_parameters", "tangent_features", "Cost", "costs", "empirical_ntk", "empirical_shares",
     "ntk_vector_product", "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
     "LayerError", "LayerReport", "check_layer",
     # training
@@ -89,7 +136,21 @@ __all__ = [
     "GradientFlow", "gradient_flow", "GradientDescent", "gradient_descent", "max_learning_rate",
     "Regression", "regression", "flow_ode", "Run", "train",
     # theory
-    "condition_number", "effective_dimension", "fit_decay", "fit_rate", "circle_eigenvalues",
+    "condition_number", "effective_dimension", "fit_decay", "fit_rate", "fit_power_law", "PowerLaw",
+    "circle_eigenvalues", "sphere_eigenvalues", "series_eigenvalues", "power_eigenvalues",
+    "multiplicities", "index_spectrum", "kernel_profile", "hermite_coefficients", "relu_endpoints",
+    "EndpointCoefficients",
+    "Eigenlearning", "eigenlearning", "measured_learnability", "random_features",
+    "RiskEstimates", "risk_estimates", "least_squares_limit", "least_squares_risk",
+    "variance_map", "correlation_map", "chi", "FixedPoints", "fixed_points", "MeanField",
+    "mean_field", "CriticalPoint", "critical_line", "critical_point", "half_stable_points",
+    "correlation_expansion", "DeepSignal", "deep_signal", "DepthLaws", "depth_laws", "EndPoint",
+    "end_point",
     # where a user starts
     "Settings", "setup", "circle", "digits", "gaussian_inputs", "sphere", "toy_regression",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # which would take any name for one of the package
+
+    def __getattr__(name: str) -> object:
+        raise AttributeError(absent(name))

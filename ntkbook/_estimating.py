@@ -12,6 +12,7 @@ from scipy.special import softmax
 from sklearn.utils.validation import _check_sample_weight, check_array
 
 from ntkbook._base.arguments import described, require_count
+from ntkbook._base.hints import not_a_layer
 from ntkbook.networks.layer import Layer
 from ntkbook.training.regression import Regression, regression
 
@@ -32,9 +33,7 @@ def hidden_layer(activation: object, names: Mapping[str, Layer]) -> Layer:
     if isinstance(activation, Layer):
         return activation
     if not isinstance(activation, str) or activation not in names:
-        got = described(activation)
-        if isinstance(activation, type):
-            got = f"the class {activation.__name__}; pass a layer, {activation.__name__}()"
+        got = not_a_layer(activation)
         raise ValueError(
             f"activation must be one of {', '.join(map(repr, names))} or a layer, such as "
             f"Elementwise(jax.nn.softplus), got {got}"

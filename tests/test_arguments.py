@@ -48,6 +48,11 @@ CALLS = {
         ntk.empirical_ntk,
         F | {"x1": X, "x2": X, "outputs": "full", "method": "auto", "progress": False},
     ),
+    "costs": (
+        ntk.costs,
+        {"n1": 9, "n2": 9, "k": 2, "parameters": 99, "jacobian_bytes": 99, "itemsize": 4}
+        | {"forward": 9.0, "trace": False},
+    ),
     "empirical_shares": (ntk.empirical_shares, F | {"x1": X, "x2": X, "outputs": "full"}),
     "ntk_vector_product": (ntk.ntk_vector_product, F | {"x1": X, "v": Y, "x2": X}),
     "linearize": (ntk.linearize, F),

@@ -7,6 +7,7 @@ of `jit`, `vmap` and `grad`, whose tracers have a shape and a dtype but no numbe
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from typing import TypeVar
@@ -58,7 +59,7 @@ def as_floating(name: str, value: object) -> Float[Array, "..."]:
     float32 stays float32.  Raises TypeError for complex numbers and for what is not an array.
     """
     try:
-        array = jnp.asarray(value)
+        array = jnp.asarray(unabridged(value))
     except (TypeError, ValueError, OverflowError):
         pass  # JAX's own message may contain the whole of what came
     else:
@@ -67,6 +68,21 @@ def as_floating(name: str, value: object) -> Float[Array, "..."]:
     if hasattr(value, "nngp") and hasattr(value, "ntk"):
         advice = "; pass kernel.nngp or kernel.ntk"
     raise TypeError(f"{name} must be an array of real numbers, got {described(value)}{advice}")
+
+
+def unabridged(value: T) -> T | np.ndarray:
+    """`value`, long integers as floats: JAX may keep 32 bits of them, and drop the others."""
+    whole = (isinstance(value, int) and abs(value) > 2**31) or is_long(value)
+    with contextlib.suppress(OverflowError):  # an integer that no float holds
+        return np.asarray(value, float) if whole else value
+    return value
+
+
+def is_long(t: object) -> bool:
+    """Whether these are integers of 64 bits that JAX may cut."""
+    if not isinstance(t, (np.integer, np.ndarray)):
+        return False
+    return t.dtype.kind in "iu" and t.dtype.itemsize == 8
 
 
 def _real(name, array):

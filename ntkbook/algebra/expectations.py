@@ -17,6 +17,7 @@ import sympy as sp
 from ntkbook._base.limits import OutOfTime, within
 from ntkbook.values.domains import NOT_SMOOTH, unproved_denominators
 
+_TAME = (sp.tanh, sp.erf, sp.sin, sp.cos, sp.atan, sp.sign, sp.Heaviside, sp.Abs)
 Equal = Callable[[sp.Expr, sp.Expr], bool]  # a decision procedure: whether two are equal
 
 
@@ -64,14 +65,6 @@ class Law:
         """The law of some of the variables."""
         names = tuple(self.variables[k] for k in used)
         return Law(names, self.covariance.extract(used, used).as_immutable())
-
-    def __str__(self) -> str:
-        names = ", ".join(map(str, self.variables))
-        if self.independent:
-            spread = ", ".join(map(str, self.covariance.diagonal()))
-            word = "independent, " if len(self.variables) > 1 else ""
-            return f"{names} {word}centred Gaussian, variance {spread}"
-        return f"{names} centred Gaussian, covariance {self.covariance.tolist()}"
 
 
 def law_of(variables: Mapping[object, object]) -> Law:
@@ -165,7 +158,7 @@ def _mean_of_term(body: sp.Expr, law: Law) -> sp.Expr:
         if all(len(names) == 1 for _, names in groups):
             parts = (sp.Mul(*(f for f, names in groups if u in names)) for u in law.variables)
             return sp.Mul(*(mean(part, law.part([k])) for k, part in enumerate(parts)))
-    for rule in (_at_delta, _exponential, _stein, _by_integration):
+    for rule in (_odd, _at_delta, _exponential, _stein, _by_integration):
         value = rule(body, law)
         if value is not None:
             return value
@@ -193,6 +186,17 @@ def _moment(body: sp.Expr, law: Law) -> sp.Expr:
             slopes = (q[i, j] * rest.diff(u[j]) for j in range(len(u)))
             total += factor * sum((_moment(sp.expand(s), law) for s in slopes if s != 0), sp.S.Zero)
     return sp.expand(total)
+
+
+def _odd(body: sp.Expr, law: Law) -> sp.Expr | None:
+    """Zero, for what changes sign with all variables and grows as a polynomial at most."""
+    u = law.variables
+    tame = all(isinstance(f, _TAME) and f.args[0].is_real for f in body.atoms(sp.Function))
+    powers = (p for p in body.atoms(sp.Pow) if p.has(*u))
+    if not tame or any(p.exp.has(*u) or not p.exp.is_nonnegative for p in powers):
+        return None
+    turned = body.subs({x: -x for x in u}, simultaneous=True)
+    return sp.S.Zero if sp.expand(body + turned) == 0 else None
 
 
 def _at_delta(body: sp.Expr, law: Law) -> sp.Expr | None:

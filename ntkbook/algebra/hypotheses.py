@@ -15,7 +15,7 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 from ntkbook.algebra.expectations import Expectation
-from ntkbook.values.domains import entries
+from ntkbook.values.domains import becomes_zero, entries, is_matrix
 
 Kind = Literal["definition", "premise", "initial value", "law", "nonzero"]
 
@@ -91,6 +91,11 @@ class Statement(Protocol):
     def rests_on(self) -> tuple[Hypothesis, ...]: ...
 
 
+def nonzero_of(line: Statement) -> tuple[sp.Basic, ...]:
+    """What a line takes to be nonzero, or invertible."""
+    return tuple(h.lhs for h in line.rests_on if h.kind == "nonzero")
+
+
 def scope_of_given(lhs: sp.Basic, rhs: sp.Basic) -> Scope:
     """A start holds for everything; an equation for the arguments of the functions on its left."""
     if lhs == rhs:
@@ -125,6 +130,22 @@ def _mentions(expr: sp.Basic, name: sp.Basic) -> bool:
 def union(*groups: Iterable[Hypothesis]) -> tuple[Hypothesis, ...]:
     """Each hypothesis once, in the order in which they came."""
     return tuple(dict.fromkeys(h for group in groups for h in group))
+
+
+def vanishing(hypotheses: Iterable[Hypothesis]) -> sp.Basic | None:
+    """Something that is taken to be nonzero, and is zero by what else is taken."""
+    hypotheses = list(hypotheses)
+    known = [
+        (h.lhs, h.rhs)
+        for h in hypotheses
+        if h.kind in ("definition", "premise") and isinstance(h.rhs, sp.Expr)
+        if not is_matrix(h.lhs)
+    ]
+    for h in hypotheses:
+        scalar = h.kind == "nonzero" and not is_matrix(h.lhs)
+        if scalar and h.lhs.has(*(a for a, _ in known)) and becomes_zero(h.lhs.subs(known)):
+            return h.lhs
+    return None
 
 
 def contradiction(hypotheses: Iterable[Hypothesis]) -> tuple[Hypothesis, Hypothesis] | None:

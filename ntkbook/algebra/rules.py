@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 
-from ntkbook.algebra.expectations import Law, law_of, not_integrable
-from ntkbook.algebra.hypotheses import Hypothesis, Scope, Statement
+from ntkbook.algebra.expectations import Expectation, Law, law_of, not_integrable
+from ntkbook.algebra.hypotheses import Hypothesis, Scope, Statement, nonzero_of
 from ntkbook.values import domains
 from ntkbook.values.domains import entries
 from ntkbook.values.sampling import violated
@@ -23,7 +23,14 @@ class Given(Statement, Protocol):
 
 
 class Refusal(Exception):
-    """Why a rule does not apply; the derivation adds where."""
+    """Why a rule does not apply; the derivation adds where.
+
+    `told` is what a reader is told who looks for the line: it does not say what is right.
+    """
+
+    def __init__(self, reason: str, told: str | None = None) -> None:
+        super().__init__(reason)
+        self.told = told
 
 
 def expression(name: str, value: object) -> sp.Basic:
@@ -123,6 +130,26 @@ def require_continuum(x: sp.Symbol, *points: sp.Expr) -> None:
 # Calculus --------------------------------------------------------------------------------
 
 
+def left_of(rule: str, lhs: sp.Basic, given: Mapping[str, Any]) -> sp.Basic:
+    """The left side of the line that a rule makes, by what the rule was given."""
+    if rule in ("solve_ode", "induction", "solve_for"):
+        return given["x" if rule == "solve_for" else "f"]
+    if rule == "substitute":
+        return lhs.subs(given["values"], simultaneous=True)
+    if rule == "differentiate":
+        x = given["x"]
+        return lhs.diff(x) if domains.is_matrix(lhs) else sp.Derivative(lhs, x)
+    if rule == "integrate":
+        return integral_of(lhs, *map(sp.sympify, given["limits"]))
+    if rule == "limit":
+        x, x0, dir = given["x"], sp.sympify(given["x0"]), given["dir"]
+        return domains.elementwise(lambda e: sp.Limit(e, x, x0, dir), lhs)
+    if rule == "expectation":
+        over = law(given["law"])
+        return domains.elementwise(lambda e: Expectation.over(e, over), lhs)
+    return lhs
+
+
 def integral_of(lhs: sp.Basic, x: sp.Symbol, a: sp.Expr, b: sp.Expr) -> sp.Basic:
     """∫ lhs dx: for a derivative in x, the difference of what is differentiated."""
     whole = isinstance(lhs, sp.Derivative) and lhs.args[1:] == (sp.Tuple(x, 1),)
@@ -135,27 +162,19 @@ def require_inside(line: Statement, x: sp.Symbol, a: sp.Expr, b: sp.Expr) -> Non
     """No declared-nonzero scalar may vanish on the way from a to b."""
     if (a.free_symbols | b.free_symbols) & {x}:
         raise Refusal(f"a limit of the integral contains {x} itself")
-    real = sp.Dummy("x", real=True)
-    for h in line.rests_on:
-        if h.kind == "nonzero" and h.lhs.has(x) and not domains.is_matrix(h.lhs):
-            signs = {d: sp.Dummy("x", **{d: True}) for d in ("positive", "negative")}
-            if (
-                a.is_nonnegative
-                and b.is_nonnegative
-                and h.lhs.subs(x, signs["positive"]).is_nonzero
-            ):
+    real, way = sp.Dummy("x", real=True), None
+    if a.is_nonnegative and b.is_nonnegative:
+        way = sp.Dummy("x", positive=True)
+    elif a.is_nonpositive and b.is_nonpositive:
+        way = sp.Dummy("x", negative=True)
+    path = sp.Interval.open(a, b) if a.is_number and b.is_number else sp.S.Reals
+    for item in nonzero_of(line):
+        if item.has(x) and not domains.is_matrix(item):
+            if way is not None and item.subs(x, way).is_nonzero:
                 continue
-            if (
-                a.is_nonpositive
-                and b.is_nonpositive
-                and h.lhs.subs(x, signs["negative"]).is_nonzero
-            ):
-                continue
-            known = a.is_number and b.is_number
-            path = sp.Interval.open(a, b) if known else sp.S.Reals
-            if sp.solveset(h.lhs.subs(x, real), real, path) is not sp.S.EmptySet:
+            if sp.solveset(item.subs(x, real), real, path) is not sp.S.EmptySet:
                 raise Refusal(
-                    f"{h.lhs}, taken to be nonzero, may be zero for an {x} between {a} and {b}"
+                    f"{item}, taken to be nonzero, may be zero for an {x} between {a} and {b}"
                 )
 
 
@@ -202,17 +221,17 @@ def require_well_posed(
     if any(solution.has(part) for part in parts):
         raise Refusal(f"the solution still contains {f}")
     slopes = [line.rhs.diff(part) for part in parts]
-    nonzero = [h.lhs for h in line.rests_on if h.kind == "nonzero"]
+    nonzero = nonzero_of(line)
     bends = [domains.kink(line.rhs, part) for part in parts]
     if any(bends) or any(domains.unproved_denominators(slope, nonzero) for slope in slopes):
         raise Refusal("the solution may not be unique")
     border = False
     pairs = dict(zip(parts, entries(solution), strict=True))
-    for h in line.rests_on:
-        if h.kind == "nonzero" and h.lhs.has(t, *parts):
-            along = h.lhs.subs(pairs)
+    for item in nonzero:
+        if item.has(t, *parts):
+            along = item.subs(pairs)
             if domains.becomes_zero(along.subs(t, t0)):
-                raise Refusal(f"{h.lhs}, taken to be nonzero, is zero at the start")
+                raise Refusal(f"{item}, taken to be nonzero, is zero at the start")
             border = border or not (along.is_positive or along.is_negative)
     for side, words in ((solution, "the solution"), (line.rhs, "the right-hand side")):
         bend = domains.kink(side, t)
@@ -229,6 +248,8 @@ def require_recursion(
         raise Refusal(f"{n} must be declared an integer")
     if violated(n, n0):
         raise Refusal(f"{n} cannot be {n0}: it is declared {violated(n, n0)}")
+    if not n0.is_Integer or not violated(n, n0 - 1):
+        raise Refusal(f"{n} may lie below {n0}: declare it so that {n0} is its first value")
     if not isinstance(f, AppliedUndef) or f.args != (n,):
         raise Refusal(f"{f} is not a function of {n} alone")
     if line.lhs != f.subs(n, n + 1):
@@ -254,7 +275,7 @@ def require_one_solution(line: Statement, x: sp.Basic) -> None:
     if bend is not None:
         raise Refusal(f"{bend} may jump or bend")
     slope = sp.simplify(equation.diff(unknown))
-    nonzero = [h.lhs for h in line.rests_on if h.kind == "nonzero"]
+    nonzero = nonzero_of(line)
     if slope == 0:
         raise Refusal(f"the equation does not depend on {x}")
     if not slope.has(unknown):

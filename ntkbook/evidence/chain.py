@@ -17,19 +17,23 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import sympy as sp
 
 from ntkbook._base.limits import OutOfTime, within
-from ntkbook.algebra import equality, rules
+from ntkbook.algebra import rules
 from ntkbook.algebra.hypotheses import (
     Hypothesis,
     Scope,
     circle,
     contradiction,
     kind_of_given,
+    nonzero_of,
     scope_of_given,
     union,
+    vanishing,
 )
-from ntkbook.algebra.witnesses import SILENT, Verdict
+from ntkbook.algebra.witnesses import SILENT, Differs, Verdict
 from ntkbook.evidence import display
 from ntkbook.evidence.display import Status
+from ntkbook.evidence.sameness import require_equal, require_written
+from ntkbook.notation.reading import sides
 from ntkbook.values import domains
 from ntkbook.values.domains import entries
 
@@ -48,50 +52,79 @@ _EXPRESSIONS = {"new", "solution", "values", "antiderivative", "left", "right"} 
 
 
 class DerivationError(ValueError):
-    """A step that does not follow; the message names the step and the residual."""
+    """A step that does not follow; the message names the step and the residual.
+
+    Uncaught in a notebook it names a point at which the line fails, and not the residual: that
+    would be the answer to an exercise.
+    """
+
+    told: str | None = None
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self.told or self}"]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a rule has found of the next line: its right side, and what that rests on."""
+
+    rhs: sp.Basic
+    status: Status = "proved"
+    scope: Scope | None = None
+    more: Iterable[Hypothesis] = ()
+    uses: Iterable[Line] = ()
+    instead: Iterable[Hypothesis] | None = None
 
 
 def rule(method: Callable) -> Callable:
     """A rule that refuses with a `DerivationError`, whatever sympy raises or however long it takes.
 
-    Arguments that are no expressions, and a missing reason, are errors of their own.  Three dots in
-    the place of an expression leave the line open: an exercise.
+    The method finds a `Draft`, of which the next line is made.  Arguments that are no expressions,
+    and a missing reason, are errors of their own.  Three dots in the place of an expression leave
+    the line open: an exercise.
     """
-    parameters = inspect.signature(method)
+    bare, name = inspect.signature(method), method.__name__
+    vars(method)["__signature__"] = bare.replace(parameters=[*bare.parameters.values(), _LATEX])
+    method.__annotations__["latex"] = _LATEX.annotation
 
     @wraps(method)
-    def guarded(self, *args, **kwargs):
-        call = parameters.bind(self, *args, **kwargs)
-        because = call.arguments["because"]
+    def guarded(self, *args, latex=None, **kwargs):
+        call = bare.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments
+        because = given["because"]
         if not isinstance(because, str) or not because.strip():
             raise ValueError("because must say in words why the step holds")
-        if any(value is ... for value in call.arguments.values()):
-            solved = call.arguments.get(
-                {"solve_ode": "f", "solve_for": "x"}.get(method.__name__, "")
-            )
-            return Missing(self, method.__name__, because, solved)
-        for name in _EXPRESSIONS & set(call.arguments):
-            value = call.arguments.get(name)
-            if name == "new" or not (value is None or isinstance(value, Mapping)):
-                call.arguments[name] = rules.expression(name, value)
+        is_open = any(value is ... for value in given.values())
+        for key in () if is_open else _EXPRESSIONS & set(given):
+            if key == "new" or not (given[key] is None or isinstance(given[key], Mapping)):
+                given[key] = rules.expression(key, given[key])
+        told = None
         try:
             with within(SECONDS):
-                return method(*call.args, **call.kwargs)
+                draft = None if is_open else method(*call.args, **call.kwargs)
+                lhs = rules.left_of(name, self.lhs, given)
+                if draft is None:
+                    return Missing(self, name, because, lhs)
+                return self._line(lhs, draft, because, latex)
         except (DerivationError, RecursionError):
             raise
         except rules.Refusal as refusal:
-            raise DerivationError(f"{self._where(because)}: {refusal}") from None
+            reason, told = str(refusal), refusal.told
         except OutOfTime:
-            raise DerivationError(
-                f"{self._where(because)}: undecided after {SECONDS:g} s of processor time; "
-                "take a smaller step"
-            ) from None
+            reason = f"undecided after {SECONDS:g} s of processor time; take a smaller step"
         except Exception as error:
-            raise DerivationError(
-                f"{self._where(because)}: sympy stops with {type(error).__name__}: {error}"
-            ) from error
+            reason = f"sympy stops with {type(error).__name__}: {error}"
+        refused = DerivationError(f"{self._where(because)}: {reason}")
+        refused.told = told and f"{self._where(because)}: {told}"
+        raise refused
 
     return guarded
+
+
+_LATEX = inspect.Parameter(
+    "latex", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="str | None"
+)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -104,6 +137,7 @@ class Line:
     because: str = "definition"
     claim: str | None = None
     nonzero: tuple[sp.Basic, ...] = ()
+    latex: str | None = None
     status: Status = field(default="given", init=False)
     rests_on: tuple[Hypothesis, ...] = field(default=(), init=False)
     scope: Scope = field(default=Scope(), init=False)
@@ -128,13 +162,9 @@ class Line:
             stated.insert(0, Hypothesis(kind, lhs, rhs, self.label))
         self._set(rests_on=tuple(stated), scope=scope_of_given(lhs, rhs))
         self._require_sound()
+        self._require_written()
 
     # What is known ---------------------------------------------------------------------------
-
-    @property
-    def conclusion(self) -> sp.Eq:
-        """The last line, as a sympy equation."""
-        return sp.Eq(self.lhs, self.rhs, evaluate=False)
 
     @property
     def lines(self) -> tuple[Self, ...]:
@@ -174,100 +204,94 @@ class Line:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
-    def _line(
-        self,
-        lhs: sp.Basic,
-        rhs: sp.Basic,
-        because: str,
-        status: Status,
-        scope: Scope | None = None,
-        more: Iterable[Hypothesis] = (),
-        uses: Iterable[Self] = (),
-        instead: Iterable[Hypothesis] | None = None,
-    ) -> Self:
+    def _line(self, lhs: sp.Basic, draft: Draft, because: str, latex: str | None) -> Self:
         """The next line of the chain: made here and nowhere else, so that it can't be forged."""
         line = object.__new__(type(self))
-        used = tuple(uses)
-        before = self.rests_on if instead is None else instead
-        weakest = max((status, self.status, *(u.status for u in used)), key=display.WEAKNESS.index)
+        used = tuple(draft.uses)
+        before = self.rests_on if draft.instead is None else draft.instead
+        all_of_them = (draft.status, self.status, *(u.status for u in used))
+        weakest = max(all_of_them, key=display.WEAKNESS.index)
         line._set(
             label=self.label,
             lhs=rules.expression("lhs", lhs),
-            rhs=rules.expression("rhs", rhs),
+            rhs=rules.expression("rhs", draft.rhs),
             because=because,
             claim=self.claim,
             nonzero=self.nonzero,
+            latex=latex,
             status="proved" if weakest == "given" else weakest,
-            rests_on=union(before, *(u.rests_on for u in used), more),
-            scope=self.scope if scope is None else scope,
+            rests_on=union(before, *(u.rests_on for u in used), draft.more),
+            scope=self.scope if draft.scope is None else draft.scope,
             uses=used,
             previous=self,
         )
         line._require_sound()
+        line._require_written()
         return line
 
-    def _next(
-        self,
-        lhs: sp.Basic,
-        old: sp.Basic,
-        new: sp.Basic,
-        because: str,
-        numerically: bool = False,
-        **more: Any,
-    ) -> Self:
-        """The line ``lhs = new``, given that ``lhs = old``: once they are proved to be equal."""
-        status = self._require_equal(old, new, numerically=numerically)
-        return self._line(lhs, new, because, status, **more)
+    def _next(self, old: sp.Basic, new: sp.Basic, numerically: bool = False, **more: Any) -> Draft:
+        """The right side `new`, known as `old` so far: once they are proved to be equal."""
+        return Draft(new, require_equal(old, new, numerically=numerically), **more)
 
-    def _witnessed(
-        self,
-        found: Verdict,
-        lhs: sp.Basic,
-        rhs: sp.Basic,
-        because: str,
-        status: Status,
-        **more: Any,
-    ) -> Self:
-        """The line, as the second witness of its rule allows it."""
-        if isinstance(found, str):
-            raise rules.Refusal(f"the two sides differ: {found}")
-        if found is SILENT and status == "proved":
-            status = "computed"
-        return self._line(lhs, rhs, because, status, **more)
+    @staticmethod
+    def _witnessed(found: Verdict, rhs: sp.Basic, status: Status, **more: Any) -> Draft:
+        """The right side, as the second witness of its rule allows it."""
+        if isinstance(found, Differs):
+            raise rules.Refusal(f"the two sides differ: {found.full}", found.told)
+        silent = found is SILENT and status == "proved"
+        return Draft(rhs, "computed" if silent else status, **more)
+
+    def _require_written(self) -> None:
+        """The author's LaTeX says what the line says, where it says it itself."""
+        if self.latex is None:
+            return
+        if not isinstance(self.latex, str):
+            raise TypeError(f"latex must be a string, not {self.latex!r}")
+        for tex, side in zip(sides(self.latex), (self.lhs, self.rhs), strict=True):
+            try:
+                with within(SECONDS):
+                    if tex is not None:
+                        require_written(side, tex, nonzero_of(self))
+            except (Exception, OutOfTime) as error:
+                reason = str(error) or f"undecided after {SECONDS:g} s"
+                raise DerivationError(f"{self._where()}: latex {tex!r}: {reason}") from None
 
     def _require_sound(self) -> None:
         """The line is defined, its sides match, and what it rests on does not contradict itself."""
+        reason = self._unsound()
+        if reason:
+            raise DerivationError(f"{self._where()}: {reason}")
+
+    def _unsound(self) -> str | None:
         lhs, rhs = self.lhs, self.rhs
-        if getattr(lhs, "shape", ()) != getattr(rhs, "shape", ()):
-            left, right = (getattr(side, "shape", "scalar") for side in (lhs, rhs))
-            raise DerivationError(f"{self._where()}: the sides have shapes {left} and {right}")
+        left, right = (getattr(side, "shape", "scalar") for side in (lhs, rhs))
+        if left != right:
+            return f"the sides have shapes {left} and {right}"
         if lhs.has(sp.nan, sp.zoo) or rhs.has(sp.nan, sp.zoo):
-            raise DerivationError(f"{self._where()}: the line is undefined")
-        unknown = domains.unproved_denominators(rhs, self._nonzero())
+            return "the line is undefined"
+        unknown = domains.unproved_denominators(rhs, nonzero_of(self))
         if unknown:
-            raise DerivationError(
-                f"{self._where()}: division by {unknown[0]}, which may be zero (or, for a matrix, "
-                f"singular); declare the assumption on its symbols or list it in nonzero=(…)"
-            )
-        if any(
-            a.is_number and b.is_number and sp.simplify(a - b).is_nonzero
-            for a, b in zip(entries(lhs), entries(rhs), strict=True)
-            if isinstance(a, sp.Expr) and isinstance(b, sp.Expr)
-        ):
-            raise DerivationError(
-                f"{self._where()}: {lhs} is not {rhs}: a premise is not true here"
+            return (
+                f"division by {unknown[0]}, which may be zero (or, for a matrix, singular); "
+                "declare the assumption on its symbols or list it in nonzero=(…)"
             )
         two = contradiction(self.rests_on)
         if two:
-            a, b = two
-            raise DerivationError(
-                f"{self._where()}: rests on two values of {a.lhs}: {a.rhs} ({a.label}) and {b.rhs} "
-                f"({b.label})"
-            )
+            said = " and ".join(f"{h.rhs} ({h.label})" for h in two)
+            return f"rests on two values of {two[0].lhs}: {said}"
+        zero = vanishing(self.rests_on)
+        if zero is not None:
+            return f"{zero}, taken to be nonzero, is zero"
         around = circle(self.rests_on)
         if around:
-            names = ", ".join(str(h.lhs) for h in around)
-            raise DerivationError(f"{self._where()}: {names} are defined in a circle")
+            return f"{', '.join(str(h.lhs) for h in around)} are defined in a circle"
+        if not domains.is_symbolic_matrix(lhs) and any(
+            difference.is_number and sp.simplify(difference).is_nonzero
+            for a, b in zip(entries(lhs), entries(rhs), strict=True)
+            for difference in [sp.expand(a - b)]
+        ):
+            return f"{lhs} is not {rhs}: a premise is not true here"
+        return None
 
     def _done_with(self, symbols: Iterable[sp.Basic]) -> Scope:
         """The scope once a limit, an integral or a mean has removed these symbols."""
@@ -298,31 +322,6 @@ class Line:
                 f"function of {x}, or state what is known of {x} with using(…)"
             )
 
-    @staticmethod
-    def _require_equal(old, new, what: str = "", numerically: bool = False) -> Status:
-        """Whether two expressions are proved, computed or checked to be equal, else a refusal."""
-        if domains.is_symbolic_matrix(old) or domains.is_symbolic_matrix(new):
-            if sp.sympify(old) != new:
-                raise rules.Refusal("matrices of symbolic size need the rule .matrix")
-            return "proved"
-        shapes = [getattr(side, "shape", "scalar") for side in (old, new)]
-        if shapes[0] != shapes[1]:
-            raise rules.Refusal(f"a {shapes[1]} cannot equal a {shapes[0]}")
-        if sp.sympify(old).has(sp.nan, sp.zoo) or new.has(sp.nan, sp.zoo):
-            raise rules.Refusal("the line is undefined (nan or complex infinity)")
-        orders = [sp.expand(e).getO() if isinstance(e, sp.Expr) else None for e in (old, new)]
-        if orders[0] != orders[1]:
-            raise rules.Refusal(f"the orders {orders[0]} and {orders[1]} differ")
-        if orders[0] is not None:
-            old, new = old.removeO(), new.removeO()
-        verdict = equality.decide(old, new, numerically)
-        if verdict.refusal:
-            raise rules.Refusal(f"{what}: {verdict.refusal}" if what else verdict.refusal)
-        return verdict.status
-
-    def _nonzero(self) -> tuple[sp.Basic, ...]:
-        return tuple(h.lhs for h in self.rests_on if h.kind == "nonzero")
-
     def _where(self, because: str | None = None) -> str:
         number = len(self.lines) - (0 if because else 1)
         return f"{self.label}, step {number} ({because or self.because})"
@@ -338,7 +337,7 @@ class Missing:
     chain: Line
     rule: str
     because: str
-    solved: sp.Basic | None = None  # what the missing line is an equation for, if not for lhs
+    lhs: sp.Basic
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(self.chain, name):
@@ -349,8 +348,9 @@ class Missing:
         )
 
     def __repr__(self) -> str:
-        return display.text_with_gap(self.chain, self.rule, self.because, self.solved)
+        # The chain speaks for itself: a page that shows it must have it from the package.
+        return f"{self.chain!r}\n{display.gap(self.chain, self.lhs, self.rule, self.because)}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        markdown = display.markdown_with_gap(self.chain, self.rule, self.because, self.solved)
+        markdown = display.markdown_with_gap(self.chain, self.lhs, self.rule, self.because)
         return {"text/plain": repr(self), "text/markdown": markdown}

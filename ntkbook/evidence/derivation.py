@@ -11,17 +11,25 @@ In a page the chain is shown as numbered, aligned equations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import sympy as sp
 
 from ntkbook.algebra import equality, expectations, rules, witnesses
-from ntkbook.algebra.hypotheses import Hypothesis, Scope, bound_variables, rewrite
+from ntkbook.algebra.hypotheses import Hypothesis, Scope, bound_variables, nonzero_of, rewrite
 from ntkbook.evidence import matrices
-from ntkbook.evidence.chain import DERIVATION_MIME, DerivationError, Expr, Line, Missing, rule
+from ntkbook.evidence.chain import (
+    DERIVATION_MIME,
+    DerivationError,
+    Draft,
+    Expr,
+    Line,
+    Missing,
+    rule,
+)
 from ntkbook.evidence.chain import Side as Side  # in the annotations of the constructor
-from ntkbook.evidence.display import Status
+from ntkbook.evidence.sameness import require_equal
 from ntkbook.values import domains
 from ntkbook.values.domains import entries
 from ntkbook.values.sampling import violated
@@ -43,6 +51,8 @@ class Derivation(Line):
     - `claim`: the id of the claim that the chain proves, such as ``"C13"``.
     - `nonzero`: scalars known not to vanish and square matrices known to be invertible, where that
       does not follow from the symbols' assumptions.  They are shown as assumptions.
+    - `latex`: how the line is printed, here and in every rule: its right side, or both with ``=``
+      between.  It is read, and refused where it does not say what the line says (`reading`).
 
     **Raises**: DerivationError from every method whose line does not follow.
 
@@ -70,7 +80,7 @@ class Derivation(Line):
         """
         if new == self.rhs:
             raise rules.Refusal("the step changes nothing")
-        return self._next(self.lhs, self.rhs, new, because, numerically)
+        return self._next(self.rhs, new, numerically)
 
     @rule
     def using(self, facts: Facts, new: Expr, because: str, numerically: bool = False) -> Next:
@@ -81,7 +91,8 @@ class Derivation(Line):
         """
         old, scope, premises, used = self.rhs, self.scope, [], []
         for a, b, source in _facts(facts):
-            if not source and scope.taken & ((b.free_symbols - _arguments(a)) | {a}):
+            about = set() if isinstance(a, sp.Symbol) else a.free_symbols
+            if scope.taken & ((b.free_symbols - about) | {a}):
                 raise rules.Refusal(
                     f"{a} = {b} depends on what was integrated over or differentiated in before"
                 )
@@ -97,9 +108,7 @@ class Derivation(Line):
                 f"none of {patterns} occurs (under an integral or derivative a fact must be a "
                 "derivation that holds for all values of its variable)"
             )
-        return self._next(
-            self.lhs, _done(old), new, because, numerically, scope=scope, more=premises, uses=used
-        )
+        return self._next(_done(old), new, numerically, scope=scope, more=premises, uses=used)
 
     @rule
     def substitute(
@@ -124,12 +133,12 @@ class Derivation(Line):
                     f"{value} contains a variable in which a derivative, integral, limit or mean "
                     f"was taken while {key} was held fixed"
                 )
-        lhs, rhs = (side.subs(pairs, simultaneous=True) for side in (self.lhs, self.rhs))
+        rhs = self.rhs.subs(pairs, simultaneous=True)
         symbols = frozenset().union(*(value.free_symbols for value in pairs.values()))
         moved = [rules.specialised(h, pairs) for h in self.rests_on]
         before = self.lhs.free_symbols | self.rhs.free_symbols
         scope = self.scope.renaming(pairs, symbols, before)
-        return self._next(lhs, _done(rhs), new, because, numerically, scope=scope, instead=moved)
+        return self._next(_done(rhs), new, numerically, scope=scope, instead=moved)
 
     @rule
     def differentiate(
@@ -153,12 +162,9 @@ class Derivation(Line):
         where, s = rules.inside(x, on)
         old = domains.elementwise(lambda e: e.subs(x, where).diff(s).doit(), self.rhs)
         slope = new.subs(x, where) * where.diff(s)
-        status = self._require_equal(old, slope, numerically=numerically)
+        status = require_equal(old, slope, numerically=numerically)
         found = witnesses.of_derivative(self.rhs.subs(x, where), slope, s)
-        lhs = self.lhs.diff(x) if domains.is_matrix(self.lhs) else sp.Derivative(self.lhs, x)
-        return self._witnessed(
-            found, lhs, new, because, status, scope=scope.taking((x,)), more=more
-        )
+        return self._witnessed(found, new, status, scope=scope.taking((x,)), more=more)
 
     @rule
     def integrate(
@@ -184,17 +190,16 @@ class Derivation(Line):
             if result.has(sp.Integral):
                 raise rules.Refusal("sympy finds no integral; give an antiderivative")
         else:
-            self._require_equal(self.rhs, antiderivative.diff(x), numerically=numerically)
+            require_equal(self.rhs, antiderivative.diff(x), numerically=numerically)
             bend = domains.kink(antiderivative, x)
             if bend is not None:
                 raise rules.Refusal(f"the antiderivative may jump: {bend}")
             result = rules.value_at(antiderivative, x, b, "-") - rules.value_at(
                 antiderivative, x, a, "+"
             )
-        status = self._require_equal(result, new, numerically=numerically)
-        found = witnesses.of_integral(self.rhs, x, a, b, new)
-        lhs = rules.integral_of(self.lhs, x, a, b)
-        return self._witnessed(found, lhs, new, because, status, scope=self._done_with((x,)))
+        status = require_equal(result, new, numerically=numerically)
+        found = witnesses.of_integral(self.rhs, new, x, a, b)
+        return self._witnessed(found, new, status, scope=self._done_with((x,)))
 
     @rule
     def limit(self, x: sp.Basic, x0: Expr, new: Expr, because: str, dir: str = "-") -> Next:
@@ -208,10 +213,9 @@ class Derivation(Line):
                 f"{x} cannot approach {x0} from {'above' if dir == '+' else 'below'}"
             )
         result = domains.elementwise(lambda e: sp.limit(e, x, x0, dir), self.rhs)
-        lhs = domains.elementwise(lambda e: sp.Limit(e, x, x0, dir), self.lhs)
-        status = self._require_equal(result, new)
-        found = witnesses.of_limit(self.rhs, x, x0, dir, new)
-        return self._witnessed(found, lhs, new, because, status, scope=self._done_with((x,)))
+        status = require_equal(result, new)
+        found = witnesses.of_limit(self.rhs, new, x, x0, dir)
+        return self._witnessed(found, new, status, scope=self._done_with((x,)))
 
     @rule
     def series(
@@ -224,13 +228,12 @@ class Derivation(Line):
         polynomial = domains.elementwise(
             lambda e: rules.taylor_polynomial(e, x, x0, order), self.rhs
         )
-        status = self._require_equal(polynomial, new, numerically=numerically)
-        found = witnesses.of_series(self.rhs, x, x0, order, polynomial)
+        status = require_equal(polynomial, new, numerically=numerically)
+        found = witnesses.of_series(self.rhs, polynomial, x, x0, order)
         written = new
         if not isinstance(self.rhs, sp.MatrixBase):
             written = new + sp.Order((x - x0) ** order, (x, x0))
-        scope = self.scope.taking((x,))
-        return self._witnessed(found, self.lhs, written, because, status, scope=scope)
+        return self._witnessed(found, written, status, scope=self.scope.taking((x,)))
 
     @rule
     def solve_ode(
@@ -260,15 +263,15 @@ class Derivation(Line):
         rules.require_continuum(t)
         border = rules.require_well_posed(self, f, t, t0, solution, values)
         pairs = list(zip(entries(f), entries(solution), strict=True))
-        self._require_equal(self.rhs.subs(pairs).doit(), solution.diff(t))
+        require_equal(self.rhs.subs(pairs).doit(), solution.diff(t))
         start = solution.subs(t, t0)
-        self._require_equal(values, start, "initial value")
+        require_equal(values, start, "initial value")
         found = witnesses.of_ode(self.rhs, f, solution, t, t0)
         begin = Hypothesis("initial value", f.subs(t, t0), values, self.label)
         scope = self.scope.taking((t,))
         if border:
             scope = scope.staying(t, t0)
-        return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[begin])
+        return self._witnessed(found, solution, "proved", scope=scope, more=[begin])
 
     @rule
     def induction(
@@ -288,12 +291,12 @@ class Derivation(Line):
         rules.require_recursion(self, f, n, n0, solution)
         self._require_general((n,))
         step = self.rhs.subs(f, solution).doit()
-        self._require_equal(step, solution.subs(n, n + 1), "the step from n to n + 1")
-        self._require_equal(values, solution.subs(n, n0), "the base case")
-        found = witnesses.of_recursion(self.rhs, f, solution, n, n0, values)
+        require_equal(step, solution.subs(n, n + 1), "the step from n to n + 1")
+        require_equal(values, solution.subs(n, n0), "the base case")
+        found = witnesses.of_recursion(self.rhs, solution, f, n, n0, values)
         base = Hypothesis("initial value", f.subs(n, n0), values, self.label)
         scope = self.scope.taking((n,))
-        return self._witnessed(found, f, solution, because, "proved", scope=scope, more=[base])
+        return self._witnessed(found, solution, "proved", scope=scope, more=[base])
 
     @rule
     def solve_for(self, x: sp.Basic, new: Expr, because: str, numerically: bool = False) -> Next:
@@ -302,14 +305,12 @@ class Derivation(Line):
         flag = violated(x, new) if isinstance(x, sp.Symbol) else None
         if flag and (new.is_number or flag in ("integer", "finite")):
             raise rules.Refusal(f"{x} is declared {flag}, which {new} is not")
-        for h in self.rests_on:
-            if h.kind == "nonzero" and domains.becomes_zero(h.lhs.subs(x, new)):
-                raise rules.Refusal(f"{h.lhs}, taken to be nonzero, is zero there")
+        for item in nonzero_of(self):
+            if domains.becomes_zero(item.subs(x, new)):
+                raise rules.Refusal(f"{item}, taken to be nonzero, is zero there")
         equation = self.lhs - self.rhs
-        status = self._require_equal(
-            sp.S.Zero, equation.subs(x, new).doit(), numerically=numerically
-        )
-        return self._line(x, new, because, status, scope=Scope(frozenset(), taken=self.scope.taken))
+        status = require_equal(sp.S.Zero, equation.subs(x, new).doit(), numerically=numerically)
+        return Draft(new, status, scope=Scope(frozenset(), taken=self.scope.taken))
 
     @rule
     def matrix(
@@ -321,7 +322,7 @@ class Derivation(Line):
         listed as invertible in `nonzero`.
         """
         for side in (left, right):
-            if side is not None and side not in self._nonzero():
+            if side is not None and side not in nonzero_of(self):
                 raise rules.Refusal(f"{side} is not declared invertible")
         if new == self.rhs:
             raise rules.Refusal("the step changes nothing")
@@ -330,7 +331,7 @@ class Derivation(Line):
         difference = matrices.matrix_counterexample(self.rhs, new)
         if not difference < 1e-10:
             raise rules.Refusal(f"random matrices differ by {difference:.1e} (relative)")
-        return self._line(self.lhs, new, because, "proved")
+        return Draft(new)
 
     @rule
     def expectation(
@@ -343,33 +344,16 @@ class Derivation(Line):
         """
         given = rules.law(law)
         rules.require_mean(self, given)
-        status: Status = "checked" if numerically else "proved"
-        silent = False
+        found = witnesses.of_mean(self.rhs, new, given)
+        if numerically and found is witnesses.SILENT:
+            raise rules.Refusal("cannot be evaluated by quadrature")
+        draft = self._witnessed(found, new, "checked" if numerically else "proved")
         for old, value in zip(entries(self.rhs), entries(new), strict=True):
-            found = witnesses.of_mean(old, given, value)
-            if isinstance(found, str):
-                raise rules.Refusal(f"the two sides differ: {found}")
-            silent = silent or found is witnesses.SILENT
-            if numerically and found is witnesses.SILENT:
-                raise rules.Refusal("cannot be evaluated by quadrature")
             if not numerically and not expectations.verified(old, given, value, equality.equal):
                 raise rules.Refusal(f"the mean of {old} is not known, or differs from {value}")
-        lhs = domains.elementwise(lambda e: expectations.Expectation.over(e, given), self.lhs)
-        if silent and status == "proved":
-            status = "computed"
-        return self._line(
-            lhs,
-            new,
-            because,
-            status,
-            scope=self._done_with(given.variables),
-            more=[Hypothesis("law", sp.Tuple(*given.variables), given.covariance, self.label)],
-        )
-
-
-def _arguments(fact: sp.Basic) -> set[sp.Basic]:
-    """What a fact is about: what it says may depend on these."""
-    return set() if isinstance(fact, sp.Symbol) else set(fact.free_symbols)
+        stated = Hypothesis("law", sp.Tuple(*given.variables), given.covariance, self.label)
+        scope = self._done_with(given.variables)
+        return replace(draft, scope=scope, more=[stated])
 
 
 def _done(expr: sp.Basic) -> sp.Basic:
@@ -378,7 +362,7 @@ def _done(expr: sp.Basic) -> sp.Basic:
 
 
 if TYPE_CHECKING:
-    Next: TypeAlias = Derivation
+    Next: TypeAlias = Draft  # what a rule finds, and `chain.rule` makes a line of
 else:
     Next = Derivation | Missing  # the line, or the place of one that is left to the reader
 

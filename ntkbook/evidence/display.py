@@ -9,8 +9,9 @@ from typing import Literal, Protocol, Self
 
 import sympy as sp
 
-from ntkbook.algebra.hypotheses import Hypothesis, Statement
-from ntkbook.notation.printing import aligned, latex, plain
+from ntkbook.algebra.hypotheses import Hypothesis, Statement, nonzero_of
+from ntkbook.notation.printing import Row, aligned, latex, plain
+from ntkbook.notation.reading import sides
 
 Status = Literal["given", "proved", "computed", "checked"]
 WEAKNESS: tuple[Status, ...] = ("given", "proved", "computed", "checked")  # the last is weakest
@@ -30,6 +31,8 @@ class Line(Statement, Protocol):
     def because(self) -> str: ...
     @property
     def claim(self) -> str | None: ...
+    @property
+    def latex(self) -> str | None: ...
     @property
     def status(self) -> Status: ...
     @property
@@ -53,7 +56,7 @@ def text(chain: Line) -> str:
         head = "    " if lhs is None else f"  {plain(lhs)} "
         reason = f": {line.because}" if _reason(line) == line.because else ""
         rows.append(f"{head}= {plain(line.rhs)}   [{_status(line)}{reason}]")
-    nonzero = _nonzero(chain)
+    nonzero = nonzero_of(chain)
     if nonzero:
         rows.append(f"  nonzero or invertible: {', '.join(map(sp.sstr, nonzero))}")
     return "\n".join(rows)
@@ -61,52 +64,51 @@ def text(chain: Line) -> str:
 
 def markdown(chain: Line) -> str:
     """Aligned equations, the reasons below: beside wide lines they would fall off a page."""
-    rows, words = _typeset(chain)
-    return f"{_equations(rows)} ({chain.label})\n\n{words}."
+    rows, start, words = _typeset(chain)
+    return f"{_equations(aligned(rows) if rows else f'& {start}')} ({chain.label})\n\n{words}."
 
 
-def markdown_with_gap(chain: Line, rule: str, because: str, solved: sp.Basic | None = None) -> str:
-    """The same without a number, its next line left open."""
-    rows, words = _typeset(chain)
-    gap = f"**One line is missing**, by `{rule}`: {because}"
-    return f"{_equations(rows, '' if solved is None else latex(solved))}\n\n{words}. {gap}."
+def markdown_with_gap(chain: Line, lhs: sp.Basic, rule: str, because: str) -> str:
+    """The same without a number, its next line ``lhs = ?`` left open."""
+    rows, start, words = _typeset(chain)
+    rows.append((start if lhs == chain.lhs else latex(lhs), "=", r"\ ?"))
+    missing = f"**One line is missing**, by `{rule}`: {because}"
+    return f"{_equations(aligned(rows))}\n\n{words}. {missing}."
 
 
-def text_with_gap(chain: Line, rule: str, because: str, solved: sp.Basic | None = None) -> str:
-    """The plain text, its next line left open."""
-    left = "" if solved is None else f"{plain(solved)} "
-    return f"{text(chain)}\n    {left}= ?   [missing, by {rule}: {because}]"
+def gap(chain: Line, lhs: sp.Basic, rule: str, because: str) -> str:
+    """The plain text of a missing line."""
+    left = "   " if lhs == chain.lhs else f"  {plain(lhs)}"
+    return f"{left} = ?   [missing, by {rule}: {because}]"
 
 
-def _equations(rows: list[tuple[str | None, str, sp.Basic]] | str, gap: str | None = None) -> str:
-    body = rows if isinstance(rows, str) else aligned(rows)
-    if gap is not None:
-        body += f"\\\\\n{gap} &= \\ ?"
+def _equations(body: str) -> str:
     return f"$$\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n$$"
 
 
-def _typeset(chain: Line) -> tuple[list[tuple[str | None, str, sp.Basic]] | str, str]:
-    """The rows of the equations (or a lone expression), and what is said below them."""
-    rows: list[tuple[str | None, str, sp.Basic]] = []
+def _typeset(chain: Line) -> tuple[list[Row], str | None, str]:
+    """The rows of the equations, an expression that none of them shows, and the words below."""
+    rows: list[Row] = []
     reasons: list[str] = []
     start = None
     for lhs, line in _rows(chain):
-        left = start if lhs is None else latex(lhs)
-        start = None
+        given_left, given_right = sides(line.latex) if line.latex else (None, None)
         if line.is_bare_start:
-            start = left
+            start = given_right or latex(line.lhs)
             continue
+        left = given_left or (start if lhs is None else latex(lhs))
+        start = None
         letter = "abcdefghijklmnopqrstuvwxyz"[len(reasons)]
-        rows.append((left, rf"\overset{{\text{{({letter})}}}}{{=}}", line.rhs))
+        rows.append((left, rf"\overset{{\text{{({letter})}}}}{{=}}", given_right or line.rhs))
         reasons.append(f"({letter}) {_reason(line)}{_used(line)}")
     notes = ["; ".join(reasons), f"*{_tally(chain)}*"]
-    nonzero = _nonzero(chain)
+    nonzero = nonzero_of(chain)
     if nonzero:
         notes.append(
             f"Taken as nonzero or invertible: {', '.join(f'${latex(s)}$' for s in nonzero)}"
         )
     words = ". ".join(note for note in notes if note)
-    return rows or f"& {start}", words
+    return rows, start, words
 
 
 def record(chain: Line) -> dict[str, object]:
@@ -200,7 +202,3 @@ def _statement(h: Hypothesis) -> str:
     if h.kind == "nonzero":
         return sp.sstr(h.lhs)
     return f"{plain(h.lhs)} {'~' if h.kind == 'law' else '='} {plain(h.rhs)}"
-
-
-def _nonzero(chain: Line) -> list[sp.Basic]:
-    return [h.lhs for h in chain.rests_on if h.kind == "nonzero"]

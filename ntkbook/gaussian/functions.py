@@ -6,6 +6,7 @@ one.  And quadrature, which takes kinks and jumps to be at zero, is asked how we
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -124,3 +125,23 @@ def relative_error(
 def tolerable(dtype: np.dtype) -> float:
     """The `relative_error` that passes without a word: 4e-10 in float64, 7e-5 in float32."""
     return float(jnp.finfo(dtype).eps) ** 0.6
+
+
+# An error of quadrature, relative to the diagonal, that is no kernel any more.
+MISSED = 0.1
+
+
+def judge(name: str, tolerance: float, error: Array, q: Array, refuse: bool = False) -> None:
+    """Warn, or raise, where quadrature is too far off for the function called `name`."""
+    if not float(error) > tolerance:
+        return
+    off = f"off by some {float(error):.1g} of its diagonal" if np.isfinite(error) else "unknown"
+    reason = (
+        f"the kernel of {name} is {off}: E[fn(u)²] or E[fn'(u)²] does not exist or is not "
+        f"resolved by quadrature for u of variance {float(q):.3g}, got a jump or kink away from"
+        " zero, too fast oscillations or too fast growth; give a Nonlinearity its dual, smooth "
+        "the function, or use smaller scales"
+    )
+    if refuse and float(error) > MISSED:
+        raise ValueError(reason)
+    warnings.warn(reason, RuntimeWarning, stacklevel=2)

@@ -261,7 +261,8 @@ def safe_sqrt(q: Arrays) -> Arrays:
 
 def horner(coefficients: Iterable[float], x: Values) -> Values:
     """The polynomial with these coefficients, ascending; whole ones stay exact in sympy."""
-    *lower, last = [int(a) if a == int(a) else float(a) for a in coefficients]
+    exact = isinstance(x, sp.Basic)
+    *lower, last = [int(a) if exact and a == int(a) else float(a) for a in coefficients]
     total: Values = last
     for a in reversed(lower):
         total = total * x + a

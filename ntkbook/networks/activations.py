@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,20 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import (
+    described,
     is_traced,
     require_count,
     require_number,
     require_positive,
     require_shape,
 )
+from ntkbook._base.hints import guided, guided_layer, keep_number, require_known
 from ntkbook._base.types import Array, ArrayLike, Num, PyTree
-from ntkbook.gaussian import duals
-from ntkbook.gaussian.functions import relative_error, require_dtype, require_entrywise, tolerable
+from ntkbook.gaussian import duals, functions
 from ntkbook.gaussian.pairs import Dual
 from ntkbook.gaussian.quadrature import derivative, quadrature
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.range import lost, within_reach
+from ntkbook.networks.rows import require_entries
 from ntkbook.networks.signal import Signal, through_dual
+
+_DUALS = "for a parameter that varies use ntkbook.duals"
 
 
 class Nonlinearity(Layer):
@@ -40,8 +43,10 @@ class Nonlinearity(Layer):
             f"{type(self).__name__} must define dual, the Dual of its function fn"
         )
 
+    @guided
     def apply(self, params: PyTree, x: Num[ArrayLike, "*n"]) -> Num[Array, "*n"]:
         """`fn` of every entry of x, of any shape; `params` is ()."""
+        require_entries(x)
         return self.fn(x)
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
@@ -74,6 +79,7 @@ class Relu(Nonlinearity):
     dual = duals.relu
 
 
+@guided_layer
 @dataclass(frozen=True)
 class LeakyRelu(Nonlinearity):
     """z for z > 0 and negative_slope z for z < 0: `duals.abrelu`.
@@ -87,8 +93,7 @@ class LeakyRelu(Nonlinearity):
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        slope = float(require_number("negative_slope", self.negative_slope))
-        object.__setattr__(self, "negative_slope", slope)
+        keep_number(self, "negative_slope", require_number, f"{_DUALS}.abrelu(a, b)")
 
     def fn(self, z: Num[Array, "*n"]) -> Num[Array, "*n"]:
         return jnp.where(z > 0, z, self.negative_slope * z)
@@ -117,6 +122,7 @@ class Abs(Nonlinearity):
     dual = duals.abrelu(-1, 1)
 
 
+@guided_layer
 @dataclass(frozen=True)
 class RectifiedPower(Nonlinearity):
     """max(z, 0)^order: `duals.rectified_power`.
@@ -140,6 +146,7 @@ class RectifiedPower(Nonlinearity):
         return duals.rectified_power(self.order)
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Erf(Nonlinearity):
     """The error function, erf(z) (not erf(z/√2)): `duals.erf`.
@@ -152,6 +159,7 @@ class Erf(Nonlinearity):
     dual = duals.erf
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Sin(Nonlinearity):
     """sin(z): `duals.sin`.
@@ -164,6 +172,7 @@ class Sin(Nonlinearity):
     dual = duals.sin
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Cos(Nonlinearity):
     """cos(z): `duals.cos`.
@@ -176,6 +185,7 @@ class Cos(Nonlinearity):
     dual = duals.cos
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Rbf(Nonlinearity):
     """√2 sin(√(2γ) z + π/4), whose dual is the Gaussian kernel exp(-γ E(u - v)²): `duals.rbf`.
@@ -191,7 +201,7 @@ class Rbf(Nonlinearity):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gamma", float(require_positive("gamma", self.gamma)))
+        keep_number(self, "gamma", require_positive, f"{_DUALS}.rbf(gamma)")
 
     def fn(self, z: Num[Array, "*n"]) -> Num[Array, "*n"]:
         return 2**0.5 * jnp.sin((2 * self.gamma) ** 0.5 * z + jnp.pi / 4)
@@ -216,6 +226,7 @@ class Exp(Nonlinearity):
     dual = duals.exp
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Gaussian(Nonlinearity):
     """exp(-b z²): `duals.gaussian`.
@@ -229,7 +240,7 @@ class Gaussian(Nonlinearity):
     b: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "b", float(require_positive("b", self.b)))
+        keep_number(self, "b", require_positive, f"{_DUALS}.gaussian(b)")
 
     def fn(self, z: Num[Array, "*n"]) -> Num[Array, "*n"]:
         return jnp.exp(-self.b * z * z)
@@ -254,6 +265,7 @@ class Gelu(Nonlinearity):
     dual = duals.gelu
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Polynomial(Nonlinearity):
     """Σ_m coefficients[m] z^m: `duals.polynomial`.
@@ -273,6 +285,12 @@ class Polynomial(Nonlinearity):
     coefficients: Sequence[float] | Num[np.ndarray, "degree"]
 
     def __post_init__(self) -> None:
+        require_known("coefficients", self.coefficients, f"{_DUALS}.polynomial(…)")
+        if np.ndim(self.coefficients) != 1:
+            raise TypeError(
+                "coefficients must be a sequence of numbers, that of z^0 first, got "
+                f"{described(self.coefficients)}; z³ is Polynomial((0, 0, 0, 1))"
+            )
         numbers = tuple(float(require_number("coefficients", a)) for a in self.coefficients)
         if not any(numbers):
             raise ValueError(f"coefficients must have one that is not zero, got {numbers}")
@@ -307,6 +325,7 @@ class Tanh(Nonlinearity):
         return within_reach("Tanh", signal, super().propagate(signal, hyperparameters))
 
 
+@guided_layer
 @dataclass(frozen=True)
 class Elementwise(Nonlinearity):
     """Any function of each entry, written in JAX; its kernel is by Hermite series and quadrature.
@@ -341,12 +360,13 @@ class Elementwise(Nonlinearity):
 
     def apply(self, params: PyTree, x: Num[ArrayLike, "*n"]) -> Num[Array, "*n"]:
         """`fn` of every entry of x, of any shape; `params` is ()."""
+        require_entries(x)
         try:
             y = require_shape(f"the output of {self.name}", self.fn(x), jnp.shape(x))
         except jax.errors.TracerArrayConversionError as error:
             wanted = "must be written in JAX, with jax.numpy (jnp.tanh, not np.tanh)"
             raise TypeError(f"fn of {self.name} {wanted}, got one that JAX can't trace") from error
-        return require_dtype(f"the output of {self.name}", y, x)
+        return functions.require_dtype(f"the output of {self.name}", y, x)
 
     @property
     def dual(self) -> Dual:
@@ -355,45 +375,25 @@ class Elementwise(Nonlinearity):
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         self._probe()
         z = jax.ShapeDtypeStruct(signal.gap.shape, signal.gap.dtype)
-        require_dtype(f"fn of {self.name}", jax.eval_shape(self.fn, z), z)
+        functions.require_dtype(f"fn of {self.name}", jax.eval_shape(self.fn, z), z)
         after = within_reach(self.name, signal, super().propagate(signal, hyperparameters))
-        error = jnp.maximum(
-            *(_error(self.fn, q).max(initial=0) for q in (signal.var1, signal.var2))
-        )
-        q = jnp.maximum(signal.var1.max(initial=0), signal.var2.max(initial=0))
-        tolerance = tolerable(signal.var1.dtype)
+        error, q = _error(self.fn, signal.var1, signal.var2)
+        tolerance = functions.tolerable(signal.var1.dtype)
         if is_traced(error):
-            jax.debug.callback(partial(self._judge, tolerance), error, q)
-            return lost(after, error > _MISSED)
-        self._judge(tolerance, error, q, refuse=True)
+            jax.debug.callback(partial(functions.judge, self.name, tolerance), error, q)
+            return lost(after, error > functions.MISSED)
+        functions.judge(self.name, tolerance, error, q, refuse=True)
         return after
 
     def _probe(self) -> None:
         """Ask once whether `fn` acts on each entry by itself."""
         if "_probed" not in vars(self):
-            require_entrywise(f"fn of {self.name}", self.fn)
+            functions.require_entrywise(f"fn of {self.name}", self.fn)
             object.__setattr__(self, "_probed", True)
-
-    def _judge(self, tolerance: float, error: Array, q: Array, refuse: bool = False) -> None:
-        """Warn, or raise, where quadrature is too far off."""
-        if not float(error) > tolerance:
-            return
-        off = f"off by some {float(error):.1g} of its diagonal" if np.isfinite(error) else "unknown"
-        reason = (
-            f"the kernel of {self.name} is {off}: E[fn(u)²] or E[fn'(u)²] does not exist or is not "
-            f"resolved by quadrature for u of variance {float(q):.3g}, got a jump or kink away from"
-            " zero, too fast oscillations or too fast growth; give a Nonlinearity its dual, smooth "
-            "the function, or use smaller scales"
-        )
-        if refuse and float(error) > _MISSED:
-            raise ValueError(reason)
-        warnings.warn(reason, RuntimeWarning, stacklevel=2)
-
-
-# An error of quadrature, relative to the diagonal, that is no kernel any more.
-_MISSED = 0.1
 
 
 @partial(jax.jit, static_argnums=0)
-def _error(fn, q):
-    return relative_error(fn, derivative(fn), q)
+def _error(fn, var1, var2):
+    """The largest error of quadrature, and the largest variance."""
+    q = jnp.concatenate([var1.ravel(), var2.ravel()])
+    return functions.relative_error(fn, derivative(fn), q).max(initial=0), q.max(initial=0)

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import described, is_array, require_shape
+from ntkbook._base.arguments import described, require_shape
+from ntkbook._base.hints import guided, not_a_layer
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.probe import is_foreign
 from ntkbook.networks.range import Step
+from ntkbook.networks.rows import require_entries
 from ntkbook.networks.signal import Signal, add_branch
 
 
@@ -29,7 +31,7 @@ class Container(Layer):
             if not isinstance(layer, Layer):
                 raise TypeError(
                     f"layers[{position}] must be a layer, such as Dense(64), "
-                    f"got {type(layer).__name__}"
+                    f"got {not_a_layer(layer)}"
                 )
         object.__setattr__(self, "layers", layers)
 
@@ -50,14 +52,10 @@ class Container(Layer):
             )
         return zip(self.layers, params, strict=True)
 
+    @guided
     def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n d"]) -> Num[Array, "n k"]:
         """The layers applied to x in turn: `params` has one entry for each."""
-        if not is_array(x) or jnp.iscomplexobj(x):
-            got = f"complex {described(x)}" if is_array(x) else described(x)
-            raise TypeError(
-                f"x must be an array (n, d) of real numbers, got {got}; the order is "
-                "apply(params, x)"
-            )
+        require_entries(x)
         for layer, layer_params in self.pairs(params):
             x = layer.apply(layer_params, x)
         return x  # type: ignore[return-value]  # as it came only if there are no layers

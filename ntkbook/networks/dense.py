@@ -13,18 +13,22 @@ import numpy as np
 
 from ntkbook._base.arguments import (
     described,
-    is_traced,
     require_choice,
     require_count,
     require_nonnegative,
     require_positive,
     require_shape,
 )
+from ntkbook._base.hints import guided, guided_layer, require_known, warn_of_width
+from ntkbook._base.traced import nonnegative, positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Signal, through_dense
 
+_SCALES = "pass scales in the form of net.hyperparameters() as net.kernel(x, hyperparameters=...)"
 
+
+@guided_layer
 @dataclass(frozen=True)
 class Dense(Layer):
     """A fully connected layer, w_std/sqrt(d) x W + b_std b.
@@ -39,7 +43,8 @@ class Dense(Layer):
     `parametrization`, "ntk" or "standard".  Its parameters are {"w": (d, width), "b": (width,)};
     "b" is absent when b_std is zero.
 
-    **Raises**: TypeError or ValueError for other values.
+    **Raises**: TypeError or ValueError for other values.  An integer `w_std` of 8 or more draws a
+    UserWarning: it looks like a width.
 
     **Source**: Jacot et al. 2018 for the NTK parametrization.
 
@@ -60,12 +65,8 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         for name in ("w_std", "b_std"):
-            if is_traced(getattr(self, name)):
-                raise TypeError(
-                    f"{name} must be a known number, got a traced one; make the network outside of "
-                    "jit, grad and vmap, and pass scales in the form of net.hyperparameters() as "
-                    "net.kernel(x, hyperparameters=...)"
-                )
+            require_known(name, getattr(self, name), _SCALES)
+        warn_of_width(self.w_std)
         # Plain numbers, since NumPy scalars would turn float32 parameters into float64.
         object.__setattr__(self, "width", require_count("width", self.width))
         object.__setattr__(self, "w_std", float(require_positive("w_std", self.w_std)))
@@ -78,6 +79,7 @@ class Dense(Layer):
             return 1.0, float(self.b_std > 0)
         return self.w_std / math.sqrt(features), self.b_std
 
+    @guided
     def apply(self, params: PyTree, x: Num[ArrayLike, "n d"]) -> Float[Array, "n k"]:
         """x W and b, each with its scale: inputs (n, d), outputs (n, width)."""
         w, b = self._arrays(params)
@@ -109,9 +111,10 @@ class Dense(Layer):
         return _through(signal, hyperparameters, self.width, standard=standard)
 
     def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
-        require_positive(f"{name}['w_std']", scales["w_std"])
-        require_nonnegative(f"{name}['b_std']", scales["b_std"])
-        return scales
+        return scales | {
+            "w_std": positive(f"{name}['w_std']", scales["w_std"]),
+            "b_std": nonnegative(f"{name}['b_std']", scales["b_std"]),
+        }
 
     def _parameter_names(self) -> dict[str, str]:
         return {"w": "w", "b": "b"} if self.b_std else {"w": "w"}

@@ -15,22 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import (
-    as_floating,
-    described,
     floating_dtype,
     is_traced,
     outlined,
-    require_count,
-    require_finite,
     require_flag,
     require_key,
     require_shape,
 )
+from ntkbook._base.hints import guided
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks import signal as signals
 from ntkbook.networks import tiles
 from ntkbook.networks.probe import is_foreign, probe
 from ntkbook.networks.range import Step, Walk, require_diagonal_in_range, require_in_range
+from ntkbook.networks.rows import checked_rows, features_of
 from ntkbook.networks.signal import Inputs, Kernel, Signal
 
 
@@ -56,6 +54,7 @@ class Layer:
     [[9.0]]
     """
 
+    @guided
     def init(
         self, key: PRNGKeyArray, input_shape: Sequence[int], dtype: DTypeLike | None = None
     ) -> PyTree[Float[Array, "..."]]:
@@ -69,7 +68,7 @@ class Layer:
         **Raises**: TypeError or ValueError for another key or shape; ValueError for branches of a
         Residual that change the width; TypeError for a dtype that is no float.
         """
-        key, features = require_key("key", key), _features(input_shape)
+        key, features = require_key("key", key), features_of(input_shape)
         dtype = floating_dtype("dtype", dtype)
         self.width_after(features)
         return self._init(key, features, dtype)
@@ -86,6 +85,7 @@ class Layer:
             "finite layer for inputs (n, d)"
         )
 
+    @guided
     def kernel(
         self,
         x1: Num[ArrayLike, "n1 d"],
@@ -132,6 +132,7 @@ class Layer:
         """
         return self._between(x1, x2, hyperparameters, exact, progress)
 
+    @guided
     def kernel_shares(
         self,
         x1: Num[ArrayLike, "n1 d"],
@@ -219,6 +220,7 @@ class Layer:
         for layer, arriving in self._foreign(features):
             probe(layer, arriving)
 
+    @guided
     def kernel_diagonal(
         self, x: Num[ArrayLike, "n d"], *, hyperparameters: PyTree | None = None
     ) -> Kernel:
@@ -271,6 +273,12 @@ class Layer:
     def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
         """`scales`, called `name` in messages, once their values are known to be in range."""
         return scales
+
+    def __iter__(self) -> Iterator:
+        raise TypeError(
+            f"a network is one object with init, apply and kernel, got {type(self).__name__} to "
+            "be unpacked or iterated; see the page 'Coming from neural-tangents'"
+        )
 
     def _parameter_names(self) -> PyTree:
         """The form of the parameters, without any random numbers."""
@@ -375,25 +383,3 @@ _start = jax.jit(signals.input_signal, static_argnames="exact")
 
 
 _end = jax.jit(signals.kernel_of)
-
-
-def checked_rows(name: str, x: object) -> Float[Array, "n d"]:
-    """`x` as a finite array of inputs (n, d); TypeError or ValueError for anything else."""
-    array = as_floating(name, x)
-    if array.ndim != 2:
-        hint = "; flatten them with x.reshape(len(x), -1)" if array.ndim > 2 else ""
-        hint = f"; of a single example pass {name}[None]" if array.ndim == 1 else hint
-        raise ValueError(
-            f"{name} must have shape (n, d), one example a row, got {array.shape}{hint}"
-        )
-    return require_finite(name, array)
-
-
-def _features(input_shape: Sequence[int]) -> int:
-    expected = "input_shape must be (d,), the shape of one example, such as x.shape[1:]"
-    whole = isinstance(input_shape, Sequence) and not isinstance(input_shape, (str, bytes))
-    if not whole or not all(isinstance(d, (int, np.integer)) for d in input_shape):
-        raise TypeError(f"{expected}, got {described(input_shape)}")
-    if len(input_shape) != 1:
-        raise ValueError(f"{expected}, got {tuple(input_shape)}")
-    return require_count("input_shape[0]", input_shape[0])

@@ -28,7 +28,8 @@ class Piece(NamedTuple):
 Pieces = Sequence[Piece]
 
 _TOKEN = re.compile(
-    r"\\(?:left|right)(?:\\[a-zA-Z]+|\\.|[^a-zA-Z])|\\(?:begin|end)\{\w+\}|\\[a-zA-Z]+|\\.|\s+|."
+    r"\\(?:left|right)(?:\\[a-zA-Z]+|\\.|[^a-zA-Z])|\\(?:begin|end)\{\w+\}"
+    r"|\\sqrt\[\w+\]|\\[a-zA-Z]+|\\.|\s+|."
 )
 _OPEN = re.compile(r"[{(\[]|\\lvert|\\lVert|\\left[^a-z].*|\\begin.*")
 _CLOSE = re.compile(r"[})\]]|\\rvert|\\rVert|\\right[^a-z].*|\\end.*")
@@ -36,7 +37,8 @@ _SCALE = (1.0, 1.0, 0.707, 0.5)  # of TeX's styles: display, text, script, scrip
 _SIGNS = {r"\cdot": 0.28, r"\circ": 0.5, r"\times": 0.78, "+": 0.78, "-": 0.78}
 _RELATIONS = ("=", "<", ">", r"\to", r"\leq", r"\geq", r"\approx", r"\rightarrow", r"\sim")
 _OPERATORS = {r"\int": 1.0, r"\sum": 1.6, r"\prod": 1.4, r"\lim": 1.6}
-_ARGUMENTS = {r"\frac": 2, r"\overset": 2, r"\sqrt": 1, r"\text": 1, r"\operatorname": 1}
+_STYLES = {r"\frac": (1, 2, 3, 3), r"\tfrac": (2, 2, 3, 3), r"\dfrac": (1, 1, 1, 1)}  # of the parts
+_ARGUMENTS = (*_STYLES, r"\binom", r"\overset", r"\sqrt", r"\text", r"\operatorname")
 _NO_WIDTH = (r"\mathbb", r"\mathcal", r"\mathrm", r"\dot", r"\tilde", r"\hat", r"\bar", r"\limits")
 _GROWING = {"(": 0.8, "[": 0.6, "|": 0.35, ".": 0.15}  # drawn larger than (, and with more room
 _EM = dict.fromkeys("ijlt,.;:'!|", 0.32) | dict.fromkeys("mMW", 0.9) | _SIGNS | _OPERATORS
@@ -104,7 +106,7 @@ def _read_piece(tokens: list[str], style: int) -> Piece:
     scale, script = _SCALE[style], (2, 2, 3, 3)[style]
     if _OPEN.fullmatch(token):
         piece = _read_bracket(token, tokens, style)
-    elif token in _ARGUMENTS:
+    elif token.partition("[")[0] in _ARGUMENTS:
         piece = _read_arguments(token, tokens, style)
     elif token[1:] in accepted_latex_functions and token not in _OPERATORS:
         piece = Piece(token, scale * (0.5 * len(token) - 0.2))
@@ -142,13 +144,16 @@ def _read_bracket(token: str, tokens: list[str], style: int) -> Piece:
 
 
 def _read_arguments(token: str, tokens: list[str], style: int) -> Piece:
-    smaller, script = (1, 2, 3, 3)[style], (2, 2, 3, 3)[style]
-    styles = {r"\frac": (smaller, smaller), r"\overset": (script, style)}.get(token, (style,))
+    smaller = _STYLES.get(token, _STYLES[r"\frac"])[style]
+    two = token in _STYLES or token == r"\binom"
+    styles = (smaller, smaller) if two else (style,)
+    if token == r"\overset":
+        styles = ((2, 2, 3, 3)[style], style)
     parts = tuple(_read_piece(tokens, part_style) for part_style in styles if tokens)
     derivative = re.match(r"\{(d|\\partial)\b", text(parts))
-    kinds = {r"\frac": "operator" if derivative else "fraction", r"\sqrt": "root"}
+    kinds = {r"\sqrt": "root"} | dict.fromkeys(_STYLES, "operator" if derivative else "fraction")
     kind = kinds.get(token, "") if len(parts) == len(styles) else ""
-    margin = {"operator": 0.6, "fraction": 0.4, "root": 0.9}.get(kind, 0.0)
+    margin = {"operator": 0.6, "fraction": 0.4, "root": 0.9}.get(kind, 1.0 if two else 0.0)
     widest = max((part.width for part in parts), default=0.0)
     return Piece(token + text(parts), widest + margin * _SCALE[style], kind, parts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
@@ -30,13 +31,16 @@ def latex(expr: sp.Basic) -> str:
     return _Printer({"inv_trig_style": "full", "fold_frac_powers": True}).doprint(expr)
 
 
-def aligned(rows: Sequence[tuple[str | None, str, sp.Basic]], page: float = PAGE) -> str:
+Row: TypeAlias = "tuple[str | None, str, sp.Basic | str]"
+
+
+def aligned(rows: Sequence[Row], page: float = PAGE) -> str:
     r"""The rows of an ``aligned`` environment, broken where they would be wider than the page.
 
     **Arguments**:
 
     - `rows`: for each line the LaTeX of its left side (None where it has none), that of the
-      relation, and the right side.
+      relation, and the right side or its LaTeX.
     - `page`: the width to keep to, in em.
 
     **Returns**: the rows, to be put between ``\begin{aligned}`` and ``\end{aligned}``.  Right sides
@@ -48,7 +52,8 @@ def aligned(rows: Sequence[tuple[str | None, str, sp.Basic]], page: float = PAGE
     &\quad{} + x_{6} + x_{7} + x_{8} \\
     &< \sqrt{2}
     """
-    sides = [(read(left or ""), read(f"{rel} "), read(latex(e))) for left, rel, e in rows]
+    tex = [(left or "", rel, e if isinstance(e, str) else latex(e)) for left, rel, e in rows]
+    sides = [(read(left), read(f"{rel} "), read(right)) for left, rel, right in tex]
     indent = max((width(left) for left, _, _ in sides), default=0.0)
     out: list[str] = []
     for left, equals, right in sides:
@@ -79,16 +84,7 @@ class _Printer(LatexPrinter):
     _in_exponent = False
 
     def doprint(self, expr):
-        r"""Without ``\left`` and ``\right`` where nothing is tall, innermost brackets first."""
-        tex, before = super().doprint(expr), None
-        flat = r"((?:(?!\\left|\\right|\\frac|\\begin|\\int|\\sum|\\prod|\\lim).)*?)"
-        call = rf"\{{\\left\({flat} \\right\)\}}"  # sympy writes f{\left(x \right)}
-        bracket = rf"\\left([(\[]){flat} ?\\right([)\]])"
-        modulus = rf"\\left\|\{{{flat}\}}\\right\|"
-        while tex != before:
-            before = tex
-            tex = re.sub(f"{call}|{bracket}|{modulus}", _without_growing, tex)
-        return tex
+        return without_growing(super().doprint(expr))
 
     def _print_Add(self, expr, order=None):
         """A positive term first, if there is one."""
@@ -148,7 +144,25 @@ class _Printer(LatexPrinter):
         return "I"
 
 
-def _without_growing(match: re.Match[str]) -> str:
+def without_growing(tex: str) -> str:
+    r"""No ``\left`` and ``\right`` where nothing is tall, innermost brackets first.
+
+    >>> without_growing(r"\left(a + \left[b\right]\right)")
+    '(a + [b])'
+    """
+    before = None
+    tall = r"\\left|\\right|\\[td]?frac|\\binom|\\begin|\\int|\\sum|\\prod|\\lim"
+    flat = rf"((?:(?!{tall}).)*?)"
+    call = rf"\{{\\left\({flat} \\right\)\}}"  # sympy writes f{\left(x \right)}
+    bracket = rf"\\left([(\[]){flat} ?\\right([)\]])"
+    modulus = rf"\\left\|\{{{flat}\}}\\right\|"
+    while tex != before:
+        before = tex
+        tex = re.sub(f"{call}|{bracket}|{modulus}", _flat, tex)
+    return tex
+
+
+def _flat(match: re.Match[str]) -> str:
     arguments, opener, inside, closer, modulus = match.groups()
     if modulus is not None:
         return rf"\lvert {modulus} \rvert"

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import described, require_count, require_key
+from ntkbook._base.arguments import require_count, require_key
 from ntkbook._base.arrays import gram
+from ntkbook._base.hints import not_a_layer
 from ntkbook._base.types import Array, Float, PRNGKeyArray
 from ntkbook.networks import signal as signals
 from ntkbook.networks.activations import Erf
@@ -120,7 +121,7 @@ def check_layer(
     (True, True, True)
     """
     if not isinstance(layer, Layer):
-        raise TypeError(f"layer must be a Layer, such as Dense(64), got {described(layer)}")
+        raise TypeError(f"layer must be a Layer, such as Dense(64), got {not_a_layer(layer)}")
     if samples is not None:
         samples = require_count("samples", samples, 2)
     with jax.enable_x64(True):

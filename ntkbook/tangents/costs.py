@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 
-from ntkbook._base.arguments import is_traced
+from ntkbook._base.arguments import is_traced, require_count, require_flag, require_nonnegative
 from ntkbook._base.types import Array, Num, PyTree
 from ntkbook.tangents.model import Model, forward_pass
 
@@ -26,7 +26,13 @@ PRODUCT_ROWS, PRODUCT_COLUMNS = 128, 16
 
 
 class Cost(NamedTuple):
-    """Estimated time and largest memory, beside the parameters and f's own activations."""
+    """Estimated time and largest memory, beside the parameters and f's own activations.
+
+    **Fields**: `seconds`, on two cores of a CPU, within a factor of three or so; `bytes`.
+
+    >>> Cost(seconds=0.5, bytes=2**20).seconds
+    0.5
+    """
 
     seconds: float
     bytes: float
@@ -38,7 +44,7 @@ def costs(
     k: int,
     parameters: int,
     *,
-    jacobian_bytes: int,
+    jacobian_bytes: int = 2**29,
     itemsize: int = 4,
     forward: float | None = None,
     trace: bool = False,
@@ -55,19 +61,28 @@ def costs(
     where contraction does k² d width, and is taken wherever it applies.
 
     **Arguments**: `n1` and `n2` examples, n2 None for the symmetric kernel of n1; `k` outputs; the
-    number of `parameters` P, of `itemsize` bytes each; `jacobian_bytes`, as for `block_sizes`;
+    number of `parameters` P, of `itemsize` bytes each; `jacobian_bytes`, of the largest Jacobian
+    held at once, by default what `empirical_ntk` allows itself;
     `forward`, the operations of f for one example, 2 P if not given; `trace`, over the outputs.
 
     **Returns**: a dictionary from the method to its `Cost`.
 
-    >>> dense = costs(64, None, 10, 10**7, jacobian_bytes=2**29)
+    **Raises**: TypeError or ValueError for sizes that are no positive integers, and other values.
+
+    >>> dense = costs(64, None, 10, 10**7)
     >>> dense["products"].seconds < 180 < dense["contraction"].seconds
     True
-    >>> convolution = costs(500, None, 10, 10**5, jacobian_bytes=2**29, forward=2e8)
+    >>> convolution = costs(500, None, 10, 10**5, forward=2e8)
     >>> convolution["contraction"].seconds < convolution["products"].seconds
     True
     """
-    forward = 2.0 * parameters if forward is None else forward
+    sizes = {"n1": n1, "k": k, "itemsize": itemsize}
+    for name, size in (sizes | ({} if n2 is None else {"n2": n2})).items():
+        require_count(name, size)
+    for name, size in {"parameters": parameters, "jacobian_bytes": jacobian_bytes}.items():
+        require_count(name, size, 0)
+    require_flag("trace", trace)
+    forward = 2.0 * parameters if forward is None else require_nonnegative("forward", forward)
     kernel = itemsize * n1 * (n2 or n1) * (1 if trace else k * k)
     rows, columns = block_sizes(n1, n2, k * parameters * itemsize, jacobian_bytes)
     pairs, held, others, tiles = _work(n1, n2, rows, columns)
@@ -99,7 +114,7 @@ def block_sizes(
     All of n1 rows and n2 columns if either's fit into `jacobian_bytes`.  Else as many rows as fit,
     for the fewer row blocks the fewer columns are computed again, and a quarter as many columns.
     """
-    fit = max(1, jacobian_bytes // example_bytes)
+    fit = max(1, jacobian_bytes // max(1, example_bytes))
     if max(n1, n2 or n1) <= fit:
         return n1, n2 or n1
     columns = max(1, fit // 4)

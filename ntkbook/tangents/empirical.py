@@ -12,6 +12,7 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.compiled import compiled
+from ntkbook._base.hints import guided
 from ntkbook._base.summed import remember_sum
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.networks.layer import Layer
@@ -31,6 +32,7 @@ MEMORY_BYTES = 2**32
 OUTPUTS = ("full", "trace", "mean")
 
 
+@guided
 def empirical_ntk(
     f: Model,
     params: PyTree,

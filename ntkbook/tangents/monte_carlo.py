@@ -18,9 +18,11 @@ from ntkbook._base.arguments import (
 )
 from ntkbook._base.arrays import gram
 from ntkbook._base.compiled import compiled
+from ntkbook._base.hints import guided
 from ntkbook._base.messages import Short
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray
-from ntkbook.networks.layer import Layer, checked_rows
+from ntkbook.networks.layer import Layer
+from ntkbook.networks.rows import checked_rows
 from ntkbook.networks.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
 from ntkbook.tangents.model import checked_inputs, second_inputs
@@ -40,6 +42,7 @@ class KernelEstimate(Short):
     samples: int = field(metadata={"static": True})
 
 
+@guided
 def monte_carlo_kernel(
     net: Layer | tuple[Callable, Callable],
     key: PRNGKeyArray,

@@ -56,15 +56,19 @@ def checked_arguments(
 def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> None:
     """Raise ValueError when a row of f(params, x) is another beside other rows than by itself.
 
-    Up to 16 rows of x, spread over it, go through f together and one by one.  Not looked at: a
-    single row, traced values, and networks of this package's own layers, which are row-wise.
+    Up to 16 rows of x, spread over it, go through f together and one by one, a single row among
+    others made of it.  Not looked at: traced values, and networks of this package's own
+    layers, which are row-wise.
     """
     net = network_of(f)
     own = net is not None and all(map(_row_wise, _flat(net)))
-    if own or len(x) < 2 or is_traced(x, *jax.tree.leaves(params)):
+    if own or is_traced(x, *jax.tree.leaves(params)):
         return
     places = np.unique(np.linspace(0, len(x) - 1, _ROWS).astype(int))
-    rows = x[places]
+    rows, looked = x[places], slice(None)
+    if len(x) == 1:  # neither the first nor the last, nor where it stays when all are turned around
+        other = ~x if x.dtype == bool else jnp.where(x == 0, 1, 2 * x).astype(x.dtype)
+        rows, looked = jnp.concatenate([other, x, other, other]), slice(1, 2)
     try:
         both = compiled(_together_and_alone, (f,))(params, rows)
     except (TypeError, ValueError, IndexError) as error:
@@ -83,9 +87,10 @@ def require_independent_rows(f: Model, params: PyTree, x: Num[Array, "n *d"]) ->
         )
     together, alone = (np.asarray(y, np.float64).reshape(len(rows), -1) for y in both)
     with np.errstate(invalid="ignore"):
-        gap = np.abs(together - alone)
+        gap = np.abs(together - alone)[looked]
     # The same NaN or infinity in both is no difference; in one of the two it is.
-    gap[(together == alone) | (np.isnan(together) & np.isnan(alone))] = 0
+    equal = (together == alone) | (np.isnan(together) & np.isnan(alone))
+    gap[equal[looked]] = 0
     largest = _largest(np.abs([together, alone]))
     allowed = _ROUNDING * float(jnp.finfo(both[0].dtype).eps) * largest
     if (gap <= allowed).all():

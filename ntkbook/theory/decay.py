@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -52,7 +54,7 @@ def effective_dimension(
     **Arguments**: `kernel` as for `condition_number`; `ridge` δ ≥ 0.
 
     **Returns**: a scalar, which falls from the rank of Θ at δ = 0 (an eigenvalue that is only
-    rounding counts as zero) to 0.
+    rounding counts as zero) to 0.  In its derivative a null mode of Θ stays null.
 
     **Raises**: ValueError for a kernel that is not symmetric and PSD, or a negative ridge.
 
@@ -91,6 +93,57 @@ def fit_decay(k: Num[ArrayLike, "m"], values: Num[ArrayLike, "m"]) -> Float[Arra
     require_shape("k", k, (None,))
     require_shape("values", values, k.shape)
     return _slope(_log("k", k), _log("values", values))
+
+
+class PowerLaw(NamedTuple):
+    """A power law fitted by `fit_power_law`, and how well it fits.
+
+    **Fields**: `slope`, the exponent; `standard_error` of it, from the scatter about the line;
+    `window`, the least and the largest k that were used; `points`, their number.
+    """
+
+    slope: Float[Array, ""]
+    standard_error: Float[Array, ""]
+    window: tuple[float, float]
+    points: int
+
+
+def fit_power_law(
+    k: Num[ArrayLike, "m"],
+    values: Num[ArrayLike, "m"],
+    window: tuple[float, float] | None = None,
+) -> PowerLaw:
+    """Exponent of values ≈ c·k^p as by `fit_decay`, with its standard error, within a window.
+
+    The standard error is that of independent scatter.  A curve that bends has another slope in
+    another window, which no error bar of one window says: fit in two.
+
+    **Arguments**: `k` (m,) and `values` (m,); within the window they are positive, at least three
+    points; `window`, the least and the largest k to use, all of them if not given.
+
+    **Returns**: `PowerLaw`.
+
+    **Raises**: as `fit_decay`; ValueError for fewer than three points in the window.
+
+    >>> import jax.numpy as jnp
+    >>> k = jnp.arange(1.0, 101.0)
+    >>> law = fit_power_law(k, 5.0 / (k * (k + 1)), window=(20, 100))
+    >>> print(f"{law.slope:.3f} ± {law.standard_error:.4f} from {law.points} points")
+    -1.978 ± 0.0005 from 81 points
+    """
+    k, values = as_floating("k", k), as_floating("values", values)
+    require_shape("values", values, require_shape("k", k, (None,)).shape)
+    if window is not None:
+        if not window[0] < window[1]:
+            raise ValueError(f"window must be two rising numbers, got {window}")
+        inside = (k >= window[0]) & (k <= window[1])
+        k, values = k[inside], values[inside]
+    if k.size < 3:
+        raise ValueError(f"a standard error needs at least three points, got {k.size}")
+    x, y = _log("k", k), _log("values", values)
+    slope, x, y = _slope(x, y), x - x.mean(), y - y.mean()
+    error = jnp.sqrt(jnp.sum((y - slope * x) ** 2) / (k.size - 2) / jnp.sum(x**2))
+    return PowerLaw(slope, error, (float(k.min()), float(k.max())), k.size)
 
 
 def fit_rate(times: Num[ArrayLike, "T"], amplitudes: Num[ArrayLike, "T *m"]) -> Float[Array, "*m"]:

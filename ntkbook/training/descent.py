@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import as_floating, is_traced, require_flag, require_fraction
+from ntkbook._base.arguments import is_traced, require_flag
 from ntkbook._base.arrays import matmul
+from ntkbook._base.hints import guided
+from ntkbook._base.times import as_steps
+from ntkbook._base.traced import fraction, nan_unless
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
@@ -44,7 +47,8 @@ class _Power(SpectralFunction):
             named = ((steps >> digit) & 1)[..., None, None] == 1
             return matmul(power, power), jnp.where(named, applied, state)
 
-        return jax.lax.fori_loop(0, self.digits, square, (step, start))[1][..., self.part]
+        state = jax.lax.fori_loop(0, self.digits, square, (step, start))[1][..., self.part]
+        return nan_unless(steps[..., None] >= 0, state)
 
     def divided(self, values, args):
         # The same with divided differences beside, Δ(AB)_ij = A_i ΔB_ij + ΔA_ij B_j, from those of
@@ -65,7 +69,8 @@ class _Power(SpectralFunction):
 
         changes = jnp.broadcast_to(slope, (*pairs, 3, 3)), jnp.zeros((*pairs, 3, 1), values.dtype)
         carried = step, changes[0], start, changes[1]
-        return jax.lax.fori_loop(0, self.digits, square, carried)[3][..., self.part, 0]
+        change = jax.lax.fori_loop(0, self.digits, square, carried)[3][..., self.part, 0]
+        return nan_unless(steps >= 0, change)
 
 
 def _step(values, rate, momentum):
@@ -88,12 +93,7 @@ class GradientDescent(KernelDynamics):
     momentum: Float[Array, ""] = field(kw_only=True)
 
     def _evolution(self, t: ArrayLike) -> Evolution:
-        as_floating("t", t)  # a clear message for what is no array
-        steps = jnp.asarray(t)
-        if not jnp.issubdtype(steps.dtype, jnp.integer):
-            raise TypeError(f"t must count whole steps, got dtype {steps.dtype}")
-        if not is_traced(steps) and not np.all(np.asarray(steps) >= 0):
-            raise ValueError(f"t must count steps, zero or more, got {np.min(steps)}")
+        steps = as_steps(t)
         decay, gain = (_Power(part, _binary_digits(steps)) for part in (0, 2))
         return Evolution(decay, gain, (steps, self.learning_rate, self.momentum))
 
@@ -105,6 +105,7 @@ def _binary_digits(steps: Array) -> int:
     return int(np.max(steps, initial=0)).bit_length()
 
 
+@guided
 def gradient_descent(
     k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     y_train: Num[ArrayLike, "N *k"],
@@ -127,8 +128,10 @@ def gradient_descent(
     **Returns**: `GradientDescent`, with the methods of `GradientFlow` at a whole number of steps,
     or an integer array of them.  The cost grows with the logarithm of the number of steps.
 
-    **Raises**: as `gradient_flow`; ValueError for a momentum outside [0, 1) or a negative number
-    of steps, TypeError for steps that are not integers.
+    **Raises**: as `gradient_flow`; ValueError for a momentum outside [0, 1), a negative number of
+    steps or one beyond JAX's integers, TypeError for steps that are not integers.  Inside `jit`,
+    where values can't be looked at, nothing is warned of, and a value that would raise ValueError
+    makes the results NaN.
 
     >>> import jax.numpy as jnp
     >>> kernel, y = jnp.array([[2.0, 1.0], [1.0, 2.0]]), jnp.array([1.0, -1.0])
@@ -140,10 +143,11 @@ def gradient_descent(
     [ 1. -1.]
     """
     problem = dynamics_of(k_train, y_train, learning_rate, f0, trained)
-    momentum = jnp.asarray(require_fraction("momentum", momentum), problem.y.dtype)
-    return GradientDescent(*problem, momentum=momentum)
+    momentum = jnp.asarray(fraction("momentum", momentum), problem.y.dtype)
+    return GradientDescent(*problem, momentum=fraction("momentum", momentum))  # 1 by rounding?
 
 
+@guided
 def max_learning_rate(
     kernel: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     momentum: Scalar = 0.0,
@@ -162,7 +166,8 @@ def max_learning_rate(
 
     **Returns**: a scalar of the kernel's dtype.
 
-    **Raises**: ValueError for another kernel or momentum.
+    **Raises**: ValueError for another kernel or momentum; inside `jit`, where values can't be
+    looked at, the result is NaN instead.
 
     >>> import jax.numpy as jnp
     >>> kernel = jnp.array([[2.0, 1.0], [1.0, 2.0]])
@@ -170,9 +175,10 @@ def max_learning_rate(
     (0.6667, 1.0)
     """
     matrix, _ = stacked("kernel", trained_kernel(kernel, trained))
-    beta = require_fraction("momentum", momentum)
+    beta = fraction("momentum", momentum)
     require_flag("nesterov", nesterov)
     values = spectrum("kernel", matrix)
     if not is_traced(values) and not np.max(values, initial=0) > 0:
         raise ValueError("kernel must have a positive eigenvalue, got a zero matrix")
-    return jnp.divide(2 * (1 + beta), jnp.max(values) * (1 + 2 * beta if nesterov else 1))
+    largest = nan_unless(values[-1] > 0, values[-1])
+    return jnp.divide(2 * (1 + beta), largest * (1 + 2 * beta if nesterov else 1))

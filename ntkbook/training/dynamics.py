@@ -22,15 +22,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ntkbook._base.arguments import (
-    as_floating,
-    require_positive,
-    require_shape,
-    require_symmetric,
-)
+from ntkbook._base import rounding
+from ntkbook._base.arguments import as_floating, require_shape
 from ntkbook._base.arrays import matmul
 from ntkbook._base.messages import Short
+from ntkbook._base.traced import positive, symmetric
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.ensembles import (
@@ -38,7 +36,7 @@ from ntkbook.training.ensembles import (
     covariance_on_training_points,
     kernels_at_test_points,
 )
-from ntkbook.training.modes import Modes, psd_modes, warn_of_felt_rounding, warn_of_lost_modes
+from ntkbook.training.modes import Modes, psd_modes
 from ntkbook.training.problem import at_test_points, trained_kernel, training_set, unstacked
 from ntkbook.training.spectral import SpectralFunction, filtered, half_square
 
@@ -61,7 +59,8 @@ class KernelDynamics(Short, ABC):
 
     `f0` None means a model that is zero at the start, on training and test points alike; `nngp`
     is None when only the tangent kernel was given; `outputs` is k where the kernel came as
-    (N, N, k, k), and N here is N k then: all outputs of all examples are one list.
+    (N, N, k, k), and N here is N k then: all outputs of all examples are one list; `entries` is
+    the dtype whose rounding the kernel carries.
     """
 
     kernel: Float[Array, "N N"]
@@ -72,6 +71,7 @@ class KernelDynamics(Short, ABC):
     nngp: Float[Array, "N N"] | None = None
     outputs: int | None = field(default=None, metadata={"static": True})
     trained: str = field(default="all", metadata={"static": True})
+    entries: np.dtype = field(default=np.dtype(np.float64), metadata={"static": True})
 
     def residual(self, t: Num[ArrayLike, "*t"]) -> Float[Array, "*t N"] | Float[Array, "*t N k"]:
         """Residual f − y on the training points, accurate relative to its own size.
@@ -80,7 +80,8 @@ class KernelDynamics(Short, ABC):
 
         **Returns**: the shape of `t`, then that of `y`.
 
-        **Raises**: ValueError for a negative `t`; TypeError for steps that are not integers.
+        **Raises**: ValueError for a negative `t`, which inside `jit` gives NaN; TypeError for
+        steps that are not integers.
 
         >>> import jax.numpy as jnp
         >>> from ntkbook import gradient_flow
@@ -134,7 +135,9 @@ class KernelDynamics(Short, ABC):
 
         **Raises**: ValueError for wrong shapes, and for one of `f0` and `f0_test` without the
         other: they are values of one function.  A transposed kernel has a wrong shape unless
-        there are as many test points as training points: then nothing tells.
+        there are as many test points as training points: then nothing tells.  A UserWarning where
+        the rounding of the kernels' entries, in the dtype they came in, times the coefficients
+        moves predictions by more than 1 % of the largest entry of f_0 − y.
 
         >>> import jax.numpy as jnp
         >>> from ntkbook import gradient_flow
@@ -143,15 +146,14 @@ class KernelDynamics(Short, ABC):
         [0.25]
         """
         tangent = trained_kernel(k_test_train, self.trained)
-        k_test_train, f0_test = at_test_points(
-            self.y, self.f0, tangent, f0_test, outputs=self.outputs
-        )
+        cross, f0_test = at_test_points(self.y, self.f0, tangent, f0_test, outputs=self.outputs)
         coefficients = self._coefficients(self._evolution(t))
-        warn_of_felt_rounding(k_test_train, coefficients, self._start())
-        if self.y.ndim == 1:
-            moved = matmul(coefficients, k_test_train.T)
-        else:
-            moved = matmul(k_test_train, coefficients)
+        given = as_floating("k_test_train", tangent).dtype
+        entries = rounding.coarsest(self.entries, given, self.y.dtype)
+        advice = "ask for an earlier t or for inf, or use regression(…, ridge=…)"
+        rounding.warn_of_felt_rounding(cross, coefficients, self._start(), entries, advice)
+        one = self.y.ndim == 1
+        moved = matmul(coefficients, cross.T) if one else matmul(cross, coefficients)
         return unstacked(moved if f0_test is None else f0_test + moved, self.outputs)
 
     def ensemble(
@@ -258,6 +260,7 @@ class _Start(NamedTuple):
     nngp: Array | None
     outputs: int | None
     trained: str
+    entries: np.dtype
 
 
 def dynamics_of(
@@ -268,7 +271,7 @@ def dynamics_of(
     trained: str,
 ) -> _Start:
     """Checked fields of `KernelDynamics`."""
-    require_positive("learning_rate", learning_rate)
+    learning_rate = positive("learning_rate", learning_rate)
     tangent = trained_kernel(k_train, trained)
     kernel, y, f0, outputs = training_set(tangent, y_train, f0)
     entries = as_floating("k_train", tangent).dtype
@@ -276,7 +279,7 @@ def dynamics_of(
     nngp = None
     if isinstance(k_train, Kernel):
         nngp = require_shape("k_train.nngp", k_train.nngp, kernel.shape)
-        nngp = require_symmetric("k_train.nngp", as_floating("k_train.nngp", nngp)).astype(y.dtype)
+        nngp = symmetric("k_train.nngp", as_floating("k_train.nngp", nngp)).astype(y.dtype)
     elif trained != "all":
         raise ValueError(f"trained={trained!r} needs k_train as a Kernel, got an array")
     if entries != jnp.float64:
@@ -284,7 +287,7 @@ def dynamics_of(
         shares = jnp.sum(start**2, axis=1)
         total = jnp.maximum(jnp.sum(shares), jnp.finfo(entries).tiny)
         lost = jnp.sum(shares, where=found.values == 0) / total
-        of = "their modes hold {} of the squared residual at the start, which is never learnt here"
-        warn_of_lost_modes(found.values, entries, lost, of)
-    rate = jnp.asarray(learning_rate, y.dtype)
-    return _Start(kernel, found, y, f0, rate, nngp, outputs, trained)
+        of = "what they would learn is missing at late times, {} of |f_0 − y|"
+        rounding.warn_of_lost_modes(found.values, entries, lost, of)
+    rate = rounding.represented("learning_rate", learning_rate, y.dtype)
+    return _Start(kernel, found, y, f0, rate, nngp, outputs, trained, entries)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ntkbook._base.arguments import as_floating, is_traced
+from ntkbook._base.hints import guided
+from ntkbook._base.times import as_times
 from ntkbook._base.types import ArrayLike, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
@@ -99,12 +99,11 @@ class GradientFlow(KernelDynamics):
     """The solution made by `gradient_flow`; `t` is a time ≥ 0, infinity included, or an array."""
 
     def _evolution(self, t: ArrayLike) -> Evolution:
-        t = as_floating("t", t).astype(self.y.dtype)
-        if not is_traced(t) and not np.all(np.asarray(t) >= 0):
-            raise ValueError(f"t must be a time, zero or greater, got {np.min(t)}")
+        t = as_times(t).astype(self.y.dtype)
         return Evolution(_Decay(), _Gain(), (t, self.learning_rate))
 
 
+@guided
 def gradient_flow(
     k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     y_train: Num[ArrayLike, "N *k"],
@@ -123,8 +122,9 @@ def gradient_flow(
     coefficients ηt(y − f_0) at finite t, which no Θ(x, X) of the same model sees; beyond times
     at which rounding in Θ(x, X), multiplied by ηt, is felt, ask for t = ∞.  A float32 kernel is
     decomposed in float64, unless it is traced, and only what its entries cannot tell from zero,
-    4√N·eps·max|Θ|, counts as zero; a UserWarning says so where the modes of that hold more than
-    1 % of ‖f_0 − y‖².
+    4√N·eps·max|Θ|, counts as zero.  Late forecasts are then off by what f_0 − y has in the modes of
+    that: a UserWarning says so where it is more than 1/1000 of |f_0 − y|.  Another one comes from
+    `test`, where rounding in Θ(x, X) is felt in the predictions.
 
     **Arguments**: `k_train` (N, N), symmetric and positive semi-definite, or a `Kernel` of which
     `trained` chooses: "all" layers, ntk, or the "readout" alone, nngp; `y_train` (N,) or
@@ -142,7 +142,9 @@ def gradient_flow(
     **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
     positive semi-definite (naming the eigenvalue), for shapes that do not fit, for NaN, for a
     learning rate that is not positive, and for a negative time.  Integers that look like the
-    labels of three classes or more draw a UserWarning: they would be fitted as numbers.
+    labels of three classes or more draw a UserWarning: they would be fitted as numbers.  Inside
+    `jit`, where values can't be looked at, nothing is warned of, and a value that would raise
+    ValueError makes the results NaN.
 
     **Source**: Lee et al. 2019, section 2; Jacot et al. 2018, section 5 (whose loss is a mean).
 

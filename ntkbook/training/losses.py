@@ -2,7 +2,8 @@
 
 A sum and not a mean, so that the gradient flow of `mse` decays at the rates ηλ of the kernel
 itself, whatever the number of examples.  Targets never broadcast: `f` of shape (N, 1) beside
-`y` of shape (N,) would quietly mean all N² differences.
+`y` of shape (N,) would quietly mean all N² differences.  Inside `jit`, where values can't be looked
+at, targets that would raise ValueError make the loss NaN.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import as_floating, described, is_traced, require_positive
+from ntkbook._base.arguments import as_floating, described, is_traced
+from ntkbook._base.traced import nan_unless, positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 
 # loss(f, y) of outputs and targets of one shape: a sum over examples, as a scalar.
@@ -54,7 +56,7 @@ def huber(
     3.0
     """
     f, y = _paired(f, y)
-    require_positive("delta", delta)
+    delta = positive("delta", delta)
     if not is_traced(delta):  # more than the dtype holds would be infinite, and infinity · 0 NaN
         delta = np.minimum(delta, float(jnp.finfo(f.dtype).max))
     residual, delta = f - y, jnp.asarray(delta, f.dtype)
@@ -83,8 +85,7 @@ def logistic(f: Num[ArrayLike, "*n"], y: Num[ArrayLike, "*n"]) -> Float[Array, "
     >>> round(float(logistic(jnp.array([0.0, 2.0]), jnp.array([1, 1]))), 4)
     0.8201
     """
-    _require_probabilities(y, "labels in {0, 1}")
-    f, y = _paired(f, y)
+    f, y = _paired(f, _probabilities(y, "labels in {0, 1}"))
     # The cross-entropy of two classes with the logits f and 0.
     return _cross_entropy(jnp.stack([f, jnp.zeros_like(f)], -1), jnp.stack([y, 1 - y], -1))
 
@@ -113,8 +114,7 @@ def softmax_cross_entropy(f: Num[ArrayLike, "N k"], y: Num[ArrayLike, "N k"]) ->
                 f"{name} must have shape (N, k), got {np.shape(value)}; for labels of k classes y "
                 "is jax.nn.one_hot(y, k)"
             )
-    _require_probabilities(y, "one-hot rows", rows=True)
-    return _cross_entropy(*_paired(f, y))
+    return _cross_entropy(*_paired(f, _probabilities(y, "one-hot rows", rows=True)))
 
 
 def require_loss(loss: object, f: Array, y: Array) -> None:
@@ -137,6 +137,8 @@ def require_loss(loss: object, f: Array, y: Array) -> None:
     shape = getattr(value, "shape", type(value).__name__)
     if shape != ():
         raise ValueError(f"loss must give a scalar, a sum over examples, got shape {shape}")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise TypeError(f"loss must give a real floating number, got dtype {value.dtype}")
 
 
 def _cross_entropy(f: Float[Array, "*n k"], y: Float[Array, "*n k"]) -> Float[Array, ""]:
@@ -160,15 +162,21 @@ def _paired(f: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
     return f, y.astype(f.dtype)
 
 
-def _require_probabilities(y: ArrayLike, expected: str, rows: bool = False) -> None:
+def _probabilities(y: ArrayLike, expected: str, rows: bool = False) -> ArrayLike:
+    """`y`, which must hold probabilities, and in each of its `rows` those of all classes."""
+    array = as_floating("y", y)  # a clear message for what is no array
+    if is_traced(y):
+        valid = (array >= 0) & (array <= 1)
+        if rows:
+            valid &= jnp.abs(array.sum(axis=1, keepdims=True) - 1) <= 2e-5
+        return nan_unless(valid, array)
     # NumPy and not JAX: inside `jit` even the comparison of two known arrays would be traced.
-    as_floating("y", y)  # a clear message for what is no array
-    if not is_traced(y):
-        y = np.asarray(y)
-        if not ((y >= 0) & (y <= 1)).all():
-            raise ValueError(
-                f"y must hold {expected}, got values from {y.min()} to {y.max()}; of labels of k "
-                "classes softmax_cross_entropy takes jax.nn.one_hot(y, k)"
-            )
-        if rows and y.ndim == 2 and not np.allclose(y.sum(axis=1), 1, atol=1e-5):
-            raise ValueError(f"y must hold {expected} that sum to 1, got rows that do not")
+    y = np.asarray(y)
+    if not ((y >= 0) & (y <= 1)).all():
+        raise ValueError(
+            f"y must hold {expected}, got values from {y.min()} to {y.max()}; of labels of k "
+            "classes softmax_cross_entropy takes jax.nn.one_hot(y, k)"
+        )
+    if rows and not np.allclose(y.sum(axis=1), 1, atol=1e-5):
+        raise ValueError(f"y must hold {expected} that sum to 1, got rows that do not")
+    return y

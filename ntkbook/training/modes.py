@@ -18,13 +18,12 @@ from ntkbook._base.arguments import (
     is_traced,
     require_finite,
     require_flag,
-    require_positive,
     require_psd,
     require_shape,
-    require_symmetric,
 )
 from ntkbook._base.arrays import matmul
-from ntkbook._base.messages import Short, warn
+from ntkbook._base.messages import Short
+from ntkbook._base.traced import positive, symmetric
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, Scalar
 
 
@@ -74,9 +73,8 @@ class Modes(Short):
         >>> found.rates(0.25).tolist(), found.rates(0.25, discrete=True).round(4).tolist()
         ([0.75, 0.25], [1.3863, 0.2877])
         """
-        require_positive("learning_rate", learning_rate)
         require_flag("discrete", discrete)
-        speeds = self.values * learning_rate
+        speeds = self.values * positive("learning_rate", learning_rate)
         return -jnp.log(jnp.abs(1 - speeds)) if discrete else speeds
 
 
@@ -89,7 +87,8 @@ def modes(kernel: Num[ArrayLike, "N N"]) -> Modes:
     **Returns**: `Modes`, eigenvalues in descending order, as `eigh` finds them: an eigenvalue
     that is zero in exact arithmetic comes out as rounding of either sign.
 
-    **Raises**: ValueError for a kernel that is not square, finite and symmetric.
+    **Raises**: ValueError for a kernel that is not square, finite and symmetric; inside `jit`,
+    where values can't be looked at, the result is NaN instead.
 
     >>> import jax.numpy as jnp
     >>> found = modes(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
@@ -98,7 +97,7 @@ def modes(kernel: Num[ArrayLike, "N N"]) -> Modes:
     >>> print(jnp.abs(found.project(jnp.array([1.0, -1.0]))).round(4))
     [0.     1.4142]
     """
-    values, vectors = _eigh(require_symmetric("kernel", as_floating("kernel", kernel)))
+    values, vectors = _eigh(symmetric("kernel", as_floating("kernel", kernel)))
     return Modes(values[::-1], vectors[:, ::-1])
 
 
@@ -113,27 +112,10 @@ def psd_modes(name: str, kernel: Float[Array, "N N"], entries: DTypeLike | None 
 
 def spectrum(name: str, kernel: Num[ArrayLike, "N N"]) -> Float[Array, "N"]:
     """Eigenvalues of a PSD matrix in ascending order, rounding cleared."""
-    kernel = require_symmetric(name, as_floating(name, kernel))
+    kernel = symmetric(name, as_floating(name, kernel))
     if kernel.size == 0:
         raise ValueError(f"{name} must have at least one row, got shape {kernel.shape}")
     return _cleared(name, kernel, _eigh(kernel, vectors=False)[0], None)
-
-
-def warn_of_lost_modes(
-    values: Float[Array, "N"], entries: DTypeLike, share: Float[Array, ""], effect: str
-) -> None:
-    """Warn when modes that rounding of the `entries` made null hold more than 1 % of a target.
-
-    `values` are the eigenvalues; `share` is that part, and `effect` says of what and what of it,
-    with {} for the number.
-    """
-    if is_traced(share) or not share > 0.01:
-        return
-    warn(
-        f"{int((values == 0).sum())} of the {len(values)} eigenvalues of k_train cannot be told "
-        f"from zero in {entries}, and {effect.format(f'{100 * float(share):.2g} %')}; if the "
-        "kernel is not singular by itself, compute it in float64: ntk.setup()"
-    )
 
 
 def zero_cutoff(values: Float[Array, "N"]) -> Float[Array, ""]:
@@ -181,22 +163,3 @@ def _cleared(name, kernel, values, entries):
     rounding = eps * jnp.minimum(size * largest, independent)
     values = require_psd(name, values, 16 * jnp.maximum(4 * eps * largest, rounding))
     return clear_null_modes(values, jnp.maximum(rounding, -2 * jnp.min(values, initial=0)))
-
-
-def warn_of_felt_rounding(
-    k_test_train: Float[Array, "M N"], coefficients: Array, start: Float[Array, "N *k"]
-) -> None:
-    """Warn when rounding of Θ(x, X), multiplied by the coefficients, moves predictions by 1 %."""
-    if is_traced(k_test_train, coefficients, start) or not np.isfinite(coefficients).all():
-        return
-    eps = float(jnp.finfo(k_test_train.dtype).eps)
-    lengths = np.linalg.norm(np.asarray(coefficients, float), axis=-1 if start.ndim == 1 else -2)
-    felt = eps * np.abs(k_test_train).max(initial=0) * lengths.max(initial=0)
-    if felt > 0.01 * np.abs(start).max(initial=0):
-        single = k_test_train.dtype == jnp.float32
-        advice = "compute the kernels in float64 (ntk.setup()), or " if single else ""
-        warn(
-            f"predictions at test points are off by some {felt:.2g}: that is the rounding of "
-            f"k_test_train in {k_test_train.dtype} times coefficients that slow modes have made "
-            f"large; {advice}ask for an earlier t, or for inf"
-        )

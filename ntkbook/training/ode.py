@@ -18,6 +18,8 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.rounding import represented
+from ntkbook._base.traced import positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.losses import Loss, mse, require_loss
@@ -58,8 +60,9 @@ def flow_ode(
     at the test points, None without `kernel_test`.
 
     **Raises**: ValueError as `gradient_flow`, and for times that are negative, infinite or out
-    of order; RuntimeError when `max_steps` do not reach the last time, with η λmax t (under `jit`
-    it is diffrax's own).
+    of order; RuntimeError when `max_steps` do not reach the last time, with η λmax t.  Inside
+    `jit`, where values can't be looked at, it is an error of diffrax that is raised for times and
+    steps, and for NaN, which other values are that would raise ValueError.
 
     >>> import jax.numpy as jnp
     >>> from ntkbook.training.losses import logistic
@@ -71,7 +74,7 @@ def flow_ode(
     """
     import diffrax  # here, because it takes longer to import than all the rest of the package
 
-    require_positive("learning_rate", learning_rate)
+    learning_rate = positive("learning_rate", learning_rate)
     tangent = trained_kernel(kernel_train, "all")
     kernel, y, f0, outputs = training_set(tangent, y_train, f0, "kernel_train")
     # In the dtype that it came in, whose rounding may have made it indefinite.
@@ -91,7 +94,7 @@ def flow_ode(
         tolerance = 1e-11 if jnp.finfo(y.dtype).eps < 1e-12 else 1e-6
     require_positive("tolerance", tolerance)
     max_steps = require_count("max_steps", max_steps)
-    learning_rate = jnp.asarray(learning_rate, y.dtype)
+    learning_rate = represented("learning_rate", learning_rate, y.dtype)
     solver = diffrax.Dopri8() if solver is None else solver
     if not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver must be one of diffrax's, got {described(solver)}")

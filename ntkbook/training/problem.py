@@ -11,11 +11,11 @@ from ntkbook._base.arguments import (
     require_choice,
     require_finite,
     require_shape,
-    require_symmetric,
 )
 from ntkbook._base.messages import warn_of_labels
 from ntkbook._base.shapes import require_targets, require_test_points
 from ntkbook._base.summed import refuse_sum
+from ntkbook._base.traced import symmetric
 from ntkbook._base.types import Array, ArrayLike, Float, Num
 from ntkbook.networks.signal import Kernel
 
@@ -77,7 +77,7 @@ def training_set(
     """The `TrainingSet` of a kernel, (N, N) or (N, N, k, k), targets and start."""
     kernel, outputs = stacked(name, k_train)
     y = as_floating("y_train", y_train)
-    require_symmetric(name, kernel)
+    kernel = symmetric(name, kernel)
     if kernel.size == 0:
         raise ValueError(f"{name} must have at least one row, got shape {jnp.shape(k_train)}")
     require_targets(y, name, len(kernel), outputs)

@@ -10,20 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbook._base import rounding
 from ntkbook._base.arguments import (
     as_floating,
     is_traced,
     require_choice,
     require_finite,
-    require_nonnegative,
     require_shape,
 )
 from ntkbook._base.arrays import matmul
+from ntkbook._base.hints import guided
 from ntkbook._base.messages import Short
+from ntkbook._base.traced import nonnegative
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
 from ntkbook.networks.signal import Kernel
 from ntkbook.training.factors import Factor, factorize
-from ntkbook.training.modes import Modes, psd_modes, warn_of_lost_modes
+from ntkbook.training.modes import Modes, psd_modes
 from ntkbook.training.problem import at_test_points, stacked, training_set, unstacked
 
 
@@ -76,6 +78,10 @@ class Regression(Short):
         [0.125]
         """
         cross = self._cross(k_test_train)
+        found = self._computed(lambda factor, y: factor.solve(y), self.y)
+        given = as_floating("k_test_train", self._part("k_test_train", k_test_train)).dtype
+        entries = rounding.coarsest(self.entries, given, self.y.dtype)
+        rounding.warn_of_felt_rounding(cross, found, self.y, entries, "use a larger ridge")
         mean = self._computed(lambda factor, y, c: matmul(c, factor.solve(y)), self.y, cross)
         return unstacked(mean, self.outputs)
 
@@ -226,6 +232,7 @@ class Regression(Short):
             return function(factor, *(jnp.asarray(a, jnp.float64) for a in arrays)).astype(dtype)
 
 
+@guided
 def regression(
     k_train: Num[ArrayLike, "N N"] | Num[ArrayLike, "N N k k"] | Kernel,
     y_train: Num[ArrayLike, "N *k"],
@@ -239,7 +246,9 @@ def regression(
     observations with noise of variance δ.  A ridge is solved for by Cholesky.  At δ = 0 modes
     whose eigenvalues are only rounding, such as N·eps·λmax in float64, are left out, as
     `gradient_flow` does at t = ∞.  Outside of `jit` and `grad` all is computed in float64; what a
-    float32 kernel has lost already is lost, and a warning says so where it takes part of y.
+    float32 kernel has lost already is lost, and a UserWarning says so where that is more than
+    1/1000 of |y|.  Another one comes from `predict` where rounding of the kernels' entries, in the
+    dtype they came in, times the coefficients moves predictions by 1 % of the largest target.
 
     **Arguments**: `k_train`, symmetric and positive semi-definite, an array (N, N) or, with a
     kernel for each pair of outputs, (N, N, k, k), or a `Kernel`; `y_train` (N,) or (N, k);
@@ -254,7 +263,8 @@ def regression(
     **Raises**: ValueError for a kernel that is not square, finite, symmetric and, up to rounding,
     positive semi-definite, for shapes that do not fit, for NaN, for a negative ridge, for a
     `kind` of an array, and, of the last two methods, for a singular kernel without a ridge.
-    Class labels draw a warning as for `gradient_flow`.
+    Class labels draw a warning as for `gradient_flow`.  Inside `jit`, where values can't be looked
+    at, nothing is warned of, and a value that would raise ValueError makes the results NaN.
 
     **Source**: Rasmussen & Williams 2006, sections 2.2, 2.3, 5.4.2 and 6.2.
 
@@ -268,7 +278,7 @@ def regression(
     >>> print(fit.leave_one_out_residuals().round(4))       # −1/3 from the other example, minus 1
     [-1.3333  1.3333]
     """
-    require_nonnegative("ridge", ridge)
+    ridge = nonnegative("ridge", ridge)
     require_choice("kind", kind, ("ntk", "nngp"))
     whole = isinstance(k_train, Kernel)
     if kind != "ntk" and not whole:
@@ -278,7 +288,7 @@ def regression(
     fit = Regression(
         kernel=kernel,
         y=y,
-        ridge=jnp.asarray(ridge, y.dtype),
+        ridge=rounding.represented("ridge", ridge, y.dtype),
         kind=kind if whole else None,
         outputs=outputs,
         positive=not is_traced(ridge) and bool(np.asarray(ridge) > 0),
@@ -299,9 +309,9 @@ def _warn_of_lost_modes(fit):
         return jnp.sum(gap**2) / jnp.maximum(jnp.sum(y**2), jnp.finfo(y.dtype).tiny)
 
     share = fit._computed(missed, fit.kernel, fit.ridge, fit.y)
-    if not is_traced(share) and share > 0.01:  # or the modes need not be computed
-        of = "(K + δI) α = y is missed by {} of |y|²"
-        warn_of_lost_modes(fit.modes.values, fit.entries, share, of)
+    if not is_traced(share) and share > rounding.NOTICED:  # or the modes need not be computed
+        of = "(K + δI) α = y is missed by {} of |y|"
+        rounding.warn_of_lost_modes(fit.modes.values, fit.entries, share, of)
 
 
 @contextlib.contextmanager

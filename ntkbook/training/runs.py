@@ -13,12 +13,12 @@ from ntkbook._base.arguments import (
     is_traced,
     require_count,
     require_flag,
-    require_fraction,
-    require_positive,
 )
 from ntkbook._base.compiled import compiled
+from ntkbook._base.hints import guided
 from ntkbook._base.messages import Short, warn_of_labels
 from ntkbook._base.progress import bar
+from ntkbook._base.traced import fraction, positive
 from ntkbook._base.types import Array, ArrayLike, Float, Int, Num, PyTree, Scalar
 from ntkbook.tangents.model import Model, checked_parameters, explained, require_model
 from ntkbook.training.losses import Loss, mse, require_loss
@@ -40,6 +40,7 @@ class Run(Short):
     params: PyTree
 
 
+@guided
 def train(
     f: Model,
     params: PyTree,
@@ -73,7 +74,9 @@ def train(
 
     **Raises**: FloatingPointError naming the first step with a loss that is not finite, unless
     that is allowed; ValueError or TypeError for arguments other than above, targets that the loss
-    refuses among them.  Class labels draw a warning as for `gradient_flow`.
+    refuses among them.  Class labels draw a warning as for `gradient_flow`.  Inside `jit`, where
+    values can't be looked at, nothing is warned of, a run that diverges is returned as it is, and a
+    value that would raise ValueError makes it NaN.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[1.0], [2.0]])
@@ -82,12 +85,18 @@ def train(
     >>> print(run.steps, run.losses.round(2), run.params.round(4))
     [0 2 4] [2.5  0.16 0.01] [0.9375]
     """
-    require_positive("learning_rate", learning_rate)
+    learning_rate = positive("learning_rate", learning_rate)
     steps = require_count("steps", steps, minimum=0)
+    if steps > (largest := jnp.iinfo(jnp.int32).max):
+        raise ValueError(f"steps must be at most {largest}, got {steps}")
     record_every = require_count("record_every", record_every)
     if steps % record_every:
-        raise ValueError(f"steps must be a multiple of record_every={record_every}, got {steps}")
-    require_fraction("momentum", momentum)
+        lower = steps - steps % record_every
+        near = f"such as {lower} or {lower + record_every}"
+        raise ValueError(
+            f"steps must be a multiple of record_every={record_every}, {near}, got {steps}"
+        )
+    momentum = fraction("momentum", momentum)
     require_flag("progress", progress)
     require_flag("allow_divergence", allow_divergence)
     targets, x = as_floating("y", y), _arrays("x", x)

@@ -6,6 +6,7 @@ import pytest
 import sympy as sp
 
 from ntkbook import Derivation, DerivationError
+from ntkbook.algebra import witnesses
 from ntkbook.evidence import chain
 from ntkbook.gaussian import duals
 
@@ -80,6 +81,24 @@ REFUSED = {
     ),
     "second order": lambda: D(r.diff(t), r.diff(t, 2)).solve_ode(r, b, {t: 0}, b, "no"),
     "limit from the wrong side": lambda: D(f(a), a).limit(a, 0, 0, "l"),
+    # premises that contradict
+    "one more than itself": lambda: D(x, x + 1),
+    "one more by two facts": lambda: D(x).using([{x: y}, {y: x + 1}], x + 1, "u"),
+    "zero by a premise": lambda: (
+        D(f(x), (x**2 - 1) / (x - 1), nonzero=(x - 1,)).step(x + 1, "s").using({x: 1}, 2, "u")
+    ),
+    "zero by definition": lambda: D(x, 0, nonzero=(x,)),
+    "zero by two premises": lambda: (
+        D(f(a), (a**2 - b**2) / (a - b), nonzero=(a - b,))
+        .step(a + b, "s")
+        .using({a: 2, b: 2}, 4, "u")
+    ),
+    "a constant that depends": lambda: (
+        D(f(x), c * x).differentiate(x, c, "d").using(D(c, x), x, "u")
+    ),
+    "a factor that depends, in a mean": lambda: (
+        D(f(u), c * u + c).expectation({u: 1}, c, "m").using(D(c, u), u, "u")
+    ),
     # substitution
     "odd for even": lambda: D(f(m), (-1) ** m).substitute({m: 1}, -1, "s"),
     "zero for nonzero": lambda: (
@@ -105,6 +124,7 @@ REFUSED = {
     "wrong step": lambda: D(h(n + 1), h(n) + 2 * n + 1).induction(h(n), n**2 + 1, {n: 1}, 1, "i"),
     "wrong base": lambda: D(h(n + 1), h(n) + 2 * n + 1).induction(h(n), n**2, {n: 1}, 2, "i"),
     "two steps back": lambda: D(h(n + 1), h(n) + h(n - 1)).induction(h(n), n, {n: 1}, 1, "i"),
+    "below the first value": lambda: D(h(k + 1), (k - 2) * h(k)).induction(h(k), 0, {k: 3}, 0, "i"),
     "not over integers": lambda: D(h(a + 1), h(a) + 1).induction(h(a), a, {a: 1}, 1, "i"),
     # poles in disguise, and solving
     "tan cot": lambda: D(f(x), sp.tan(x) * sp.cot(x)).step(1, "s"),
@@ -123,6 +143,10 @@ REFUSED = {
     "variance of unknown sign": lambda: D(f(x), x**2).expectation({x: c}, c, "m"),
     "variance that varies": lambda: D(f(x), x**2).expectation({y: 1, x: y**2}, y**2, "m"),
     "independence": lambda: D(u**2 * v**2).expectation(pair, p * q, "m"),
+    "odd, and too large to be averaged": lambda: D(u * sp.exp(u**2)).expectation({u: 1}, 0, "m"),
+    "geometric, ratio one": lambda: D(sp.Sum(a**k, (k, 0, n))).step(
+        (1 - a ** (n + 1)) / (1 - a), "s"
+    ),
     "mean that diverges": lambda: D(f(x), sp.exp(x**2)).expectation(
         {x: q}, 1 / sp.sqrt(1 - 2 * q), "m"
     ),
@@ -192,6 +216,12 @@ PROVED = {
     "geometric tail": lambda: D(sp.Sum(sp.exp(-a * n), (n, 1, sp.oo))).step(
         1 / (sp.exp(a) - 1), "geometric"
     ),
+    "finite geometric sum": lambda: D(sp.Sum(a**k, (k, 0, n)), nonzero=(1 - a,)).step(
+        (1 - a ** (n + 1)) / (1 - a), "geometric"
+    ),
+    "odd and bounded": lambda: D(sp.tanh(u)).expectation({u: q}, 0, "odd"),
+    "larger of two": lambda: D(sp.Max(x, y)).step((x + y + sp.Abs(x - y)) / 2, "halves"),
+    "squared modulus": lambda: D(sp.Abs(z) ** 2).step(z * sp.conjugate(z), "modulus"),
     "sine integral": lambda: D(f(x), sp.sin(x) / x, nonzero=(x,)).integrate(
         (x, 0, sp.oo), sp.pi / 2, "Dirichlet"
     ),
@@ -236,8 +266,8 @@ def test_what_is_true_and_basic_is_proved(name):
 
 
 def test_hypotheses_travel():
-    wish = Derivation("eq-wish", x, x + 1)
-    line = D(x).using(wish, x + 1, "by eq-wish")
+    wish = Derivation("eq-wish", x, 2 * y)
+    line = D(x).using(wish, 2 * y, "by eq-wish")
     assert [h.label for h in line.rests_on] == ["eq-wish"]
     checked = D(f(x), sp.Max(x, -x)).step(sp.Abs(x), "seen", numerically=True)
     assert D(f(x) + 1).using(checked, 1 + sp.Abs(x), "by").status == "checked"
@@ -251,7 +281,7 @@ def test_hypotheses_travel():
 
 def test_definitions_are_told_from_premises():
     assert D(f(x), x**2).rests_on[0].kind == "definition"
-    for lhs, rhs in ((x**2, 4), (r.diff(t), -r), (x, x + 1), (f(2), 3)):
+    for lhs, rhs in ((x**2, 4), (r.diff(t), -r), (x, 2 * x + 1), (f(2), 3)):
         assert D(lhs, rhs).rests_on[0].kind == "premise"
     assert D((x + 1) ** 2).step(x**2 + 2 * x + 1, "expand").rests_on == ()
 
@@ -279,6 +309,22 @@ def test_every_refusal_is_a_derivation_error():
 
 def test_undecided_means_refused(monkeypatch):
     monkeypatch.setattr(chain, "SECONDS", 0.05)
-    hard = sum(sp.sin(j * x) ** j for j in range(1, 12))
+    fresh = sp.Dummy("x", real=True)  # sympy remembers what it did with others
+    hard = sum(sp.sin(j * fresh) ** j for j in range(1, 12))
     with pytest.raises(DerivationError, match="undecided after 0.05 s"):
         D(hard).step(hard.rewrite(sp.exp), "expand")
+
+
+def test_a_geometric_series_has_a_sum_only_where_it_shrinks():
+    """Of 1 + b + b² + … it is 1/(1 - b) for b < 1, and b is any positive number."""
+    powers = sp.Sum(b**k, (k, 0, sp.oo))
+    with pytest.raises(DerivationError, match="cannot prove"):
+        D(powers, nonzero=(1 - b,)).step(1 / (1 - b), "sum")
+
+
+def test_a_flow_is_also_followed_backwards():
+    """t² solves f' = 2|t| from t = 0 on, and before it -t² does."""
+    time = sp.Symbol("t", real=True)
+    assert witnesses.of_ode(2 * sp.Abs(time), f(time), time * sp.Abs(time), time, sp.S.Zero) is None
+    told = witnesses.of_ode(2 * sp.Abs(time), f(time), time**2, time, sp.S.Zero)
+    assert isinstance(told, witnesses.Differs)

@@ -62,6 +62,14 @@ def test_underflow_is_no_zero_kernel(x):
     np.testing.assert_allclose(biased.ntk, 0.01, rtol=1e-6)
 
 
+@pytest.mark.parametrize("x", [np.ones((2, 3)), np.array([[0.0, 0, 0], [1, 1, 1]])])
+def test_underflow_of_a_diagonal_is_that_of_the_inputs_that_are_not_zero(x):
+    net = ntk.Serial(*[ntk.Dense(1, w_std=1e-3), ntk.Relu()] * 10)
+    # From 1 on, layer 2k leaves 1e-6 (5e-7)^k: 1.6e-44 for k = 6, the first below 1.2e-38.
+    with pytest.raises(ValueError, match=r"underflows float32 in net\.layers\[12\]"):
+        net.kernel_diagonal(x.astype(np.float32))
+
+
 def test_zero_inputs_and_antipodal_ones_are_no_underflow():
     net = ntk.Serial(ntk.Dense(1), ntk.Relu(), ntk.Dense(1))
     x = jnp.array([[1.0, 2.0], [-1.0, -2.0], [0.0, 0.0]])

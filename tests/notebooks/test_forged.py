@@ -157,11 +157,28 @@ display(data, raw=True)""",
     ),
     "private-line": (
         "shows eq-line, which ntk.Derivation did not make",
-        'ntk.Derivation("eq-line", x)._line(x, y, "wish", "proved")',
+        """\
+from ntkbook.evidence.chain import Draft
+ntk.Derivation("eq-line", x)._line(x, Draft(y), "wish", None)""",
     ),
     "private-next": (
         "shows eq-next, which ntk.Derivation did not make",
-        'ntk.Derivation("eq-next", x)._next(x, y, y, "wish")',
+        """\
+start = ntk.Derivation("eq-next", x)
+start._line(x, start._next(y, y), "wish", None)""",
+    ),
+    "sameness": (
+        "alters ntkbook.evidence.derivation.require_equal",
+        """\
+import ntkbook.evidence.derivation as derivation
+derivation.require_equal = lambda *_, **__: "proved\"""",
+    ),
+    "open": (
+        "",
+        """\
+ntk.Derivation("eq-open", (x + y) ** 2).step(
+    x**2 + 2 * x * y + y**2, because="expand"
+).differentiate(x, ..., because="slope")""",
     ),
     "set-status": (
         "shows eq-status, which ntk.Derivation did not make",
@@ -178,10 +195,10 @@ wish""",
     "subclass": (
         "shows eq-easy, which ntk.Derivation did not make",
         """\
+from ntkbook.evidence.chain import Draft
 class Easy(ntk.Derivation):
-    @staticmethod
-    def _require_equal(*_, **__):
-        return "proved"
+    def step(self, new, because):
+        return self._line(self.lhs, Draft(new), because, None)
 Easy("eq-easy", x).step(y, because="wish")""",
     ),
     "copied-picture": (

@@ -102,6 +102,25 @@ def test_every_function_looks():
             call()
 
 
+LARGEST = ("largest", "a ten-thousandth", "beside a large output")
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_a_single_row_is_looked_at_too(name):
+    params, x = draw("float64")
+
+    def is_refused(row):
+        try:
+            empirical_ntk(TIED[name], params, row)
+        except ValueError as error:
+            return "row 0 of f(params, x) changes" in str(error)
+        return False
+
+    # Where the largest of all rows counts, it may be the row itself, but not of both signs.
+    found = [is_refused(x[:1]), is_refused(-x[:1])]
+    assert all(found) or (name in LARGEST and any(found))
+
+
 def deep(depth, w_std):
     layers = [layer for _ in range(depth) for layer in (Dense(64, w_std), Tanh())]
     net = Serial(*layers, Dense(1))
@@ -128,7 +147,10 @@ def test_rounding_is_no_dependence():
         "NaN in a row": (mlp, params, x.at[3].set(jnp.nan)),
         "infinite": (lambda p, x: mlp(p, x) / 0.0, params, x),
         "integers": (lambda p, x: p["w"][x].sum(1), params, jnp.arange(4)),
-        "one row": (normalised(0), params, x[:1]),
+        "one row": (normalised(1), params, x[:1]),
+        "one integer": (lambda p, x: p["w"][x].sum(1), params, jnp.arange(1)),
+        "one row of zeros": (mlp, params, 0 * x[:1]),
+        "one row of booleans": (lambda p, x: x * p["w"].sum(), params, jnp.array([True])),
         **{f"{t}": (mlp, p, x.astype(t)) for t, p in half.items()},
         **{f"depth {d}, w_std {s}": (*deep(d, s), x) for d, s in ((20, 1.5), (60, 3.0))},
     }

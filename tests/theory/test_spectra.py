@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from scipy.stats import linregress
 
 from ntkbook import (
     circle_eigenvalues,
     condition_number,
     effective_dimension,
     fit_decay,
+    fit_power_law,
     fit_rate,
     modes,
 )
@@ -32,6 +34,12 @@ def test_condition_number_and_effective_dimension():
     assert effective_dimension(singular, 0.0) == 4
     slope = jax.grad(effective_dimension, argnums=1)(kernel, 0.7)
     np.testing.assert_allclose(slope, -(values / (values + 0.7) ** 2).sum(), rtol=1e-12)
+    # Null modes stay null when the kernel grows, and their share of the derivative is zero.
+    growth = jax.grad(lambda factor, ridge: effective_dimension(factor * singular, ridge))
+    values = np.linalg.eigvalsh(singular)[2:]
+    exact = (0.7 * values / (values + 0.7) ** 2).sum()
+    np.testing.assert_allclose(growth(1.0, 0.7), exact, rtol=1e-10)
+    np.testing.assert_allclose(growth(1.0, 0.0), 0, atol=1e-12)  # the rank stays
 
 
 def test_fits_recover_exact_laws_and_agree_with_polyfit():
@@ -46,6 +54,29 @@ def test_fits_recover_exact_laws_and_agree_with_polyfit():
     np.testing.assert_allclose(fit_rate(times, amplitudes), [0.5, 2.0], rtol=1e-12)
     np.testing.assert_allclose(fit_rate(times, amplitudes[:, 1]), 2.0, rtol=1e-12)
     assert fit_rate(times, amplitudes).shape == (2,)
+
+
+def test_two_points_fix_a_slope_and_one_point_is_refused_also_inside_jit():
+    two = np.array([1.0, 2.0])
+    np.testing.assert_allclose(fit_decay(two, two**-3), -3.0, rtol=1e-14)
+    with pytest.raises(ValueError, match=r"two different points, got 1 point"):
+        jax.jit(fit_decay)(jnp.ones(1), jnp.ones(1))
+
+
+def test_a_power_law_has_the_error_of_linear_regression_in_its_window():
+    k = np.arange(1, 60)
+    values = k**-1.5 * np.exp(0.1 * np.random.default_rng(0).normal(size=59))
+    law = fit_power_law(k, values, window=(10, 40))
+    exact = linregress(np.log(k[9:40]), np.log(values[9:40]))
+    np.testing.assert_allclose(law[:2], [exact.slope, exact.stderr], rtol=1e-10)
+    assert law[2:] == ((10.0, 40.0), 31)
+    np.testing.assert_allclose(fit_power_law(k, values).slope, fit_decay(k, values), rtol=1e-12)
+    assert fit_power_law(k, -values + 2 * values, window=(0.5, 3)).points == 3
+    for window, message in (((10, 11), "three points, got 2"), ((5, 5), "two rising numbers")):
+        with pytest.raises(ValueError, match=message):
+            fit_power_law(k, values, window)
+    with pytest.raises(ValueError, match="values must be positive"):
+        fit_power_law(k, -values)
 
 
 # NNGP and NTK of one hidden ReLU layer without bias, and the NTK's first layer with a bias,
@@ -90,7 +121,10 @@ def even_or_odd(even, odd, first, k):
 def test_circle_spectra_in_closed_form(kappa, even, odd, first):
     k = np.arange(201)
     exact = even_or_odd(even, odd, first, k)
-    np.testing.assert_allclose(circle_eigenvalues(kappa, 200), exact, atol=1e-15)
+    found = circle_eigenvalues(kappa, 200)
+    np.testing.assert_allclose(found, exact, atol=1e-15)
+    seen = exact > 1e-5
+    np.testing.assert_allclose(found[seen], exact[seen], rtol=1e-11)
 
 
 def test_circle_spectrum_of_a_smooth_kernel_to_thirty_digits():
