@@ -129,12 +129,13 @@ _STRATEGIES: tuple[Callable[[sp.Expr], sp.Expr], ...] = (
 
 
 def counterexample(
-    old: sp.Basic, new: sp.Basic, wanted: int, seed: int = 0
+    old: sp.Basic, new: sp.Basic, wanted: int, seed: int = 0, everywhere: bool = False
 ) -> tuple[Point, sp.Expr] | bool | None:
     """Compare two expressions at admissible points, to thirty digits of the larger.
 
     Returns the first point where they differ and the value of `new` there, ``None`` if they agree
-    at every point, and ``False`` if too few points could be evaluated to say anything.
+    at every point, and ``False`` if too few points could be evaluated to say anything; with
+    `everywhere`, if a single one couldn't.
     """
     rng = random.Random(seed)
     both = [*entries(old), *entries(new)]
@@ -161,6 +162,8 @@ def counterexample(
                 return point, right
             known += 1
         evaluated += known == len(pairs)
+        if everywhere and evaluated < attempts:
+            return False
         if evaluated == wanted:
             return None
     return False
@@ -178,7 +181,11 @@ class Verdict:
 def decide(old: sp.Basic, new: sp.Basic, numerically: bool) -> Verdict:
     """Whether two scalars or explicit matrices are equal; `numerically` asks for no proof."""
     old, new = (elementwise(_exact, side) for side in (old, new))
-    found = counterexample(old, new, POINTS_FOR_CHECK if numerically else POINTS_FOR_PROOF)
+    # A series may diverge at some points: where nothing but points speaks for it, all must.
+    sums = old.atoms(sp.Sum) | new.atoms(sp.Sum)
+    endless = numerically and any(limits[-1] is sp.oo for a in sums for limits in a.limits)
+    wanted = POINTS_FOR_CHECK if numerically else POINTS_FOR_PROOF
+    found = counterexample(old, new, wanted, everywhere=endless)
     if isinstance(found, tuple):
         point = ", ".join(f"{s} = {sp.N(v, 6)}" for s, v in found[0].items())
         known = not new.atoms(AppliedUndef)  # else its value is that of a function made up here

@@ -328,3 +328,12 @@ def test_a_flow_is_also_followed_backwards():
     assert witnesses.of_ode(2 * sp.Abs(time), f(time), time * sp.Abs(time), time, sp.S.Zero) is None
     told = witnesses.of_ode(2 * sp.Abs(time), f(time), time**2, time, sp.S.Zero)
     assert isinstance(told, witnesses.Differs)
+
+
+@pytest.mark.parametrize("value", [sp.Rational(1, 2), None], ids=["alternating", "geometric"])
+def test_a_series_that_may_diverge_is_not_checked_by_its_extrapolation(value):
+    n, b = sp.Symbol("n", integer=True, nonnegative=True), sp.Symbol("b", positive=True)
+    base, total = (sp.Integer(-1), value) if value else (b, 1 / (1 - b))
+    series = Derivation("eq-series", sp.Sum(base**n, (n, 0, sp.oo)), nonzero=(1 - b,))
+    with pytest.raises(DerivationError, match="cannot be evaluated"):
+        series.step(total, because="formally", numerically=True)

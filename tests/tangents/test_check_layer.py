@@ -221,7 +221,7 @@ def test_settings_are_left_alone_and_change_nothing():
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(TypeError, match="layer must be a Layer, .* got function"):
+    with pytest.raises(TypeError, match="layer must be a Layer, .* got a function"):
         check_layer(jnp.tanh if inspect.isfunction(jnp.tanh) else lambda z: z)
     with pytest.raises(ValueError, match="samples must be at least 2"):
         check_layer(Relu(), samples=1)
