@@ -26,6 +26,11 @@ LINE = ntk.linearize(NET.apply, PARAMS)
 F = {"f": NET.apply, "params": PARAMS}
 TRAINING = {"y_train": Y, "learning_rate": 0.1, "f0": Y}
 
+FIELD = {"activation": Erf(), "w_var": 1.5, "b_var": 0.1, "keep": 1.0}
+SPECTRUM = {"eigenvalues": Y**2, "power": Y**2, "ridge": 0.1, "noise_variance": 0.1}
+SPECTRUM |= {"multiplicity": np.ones(5)}
+SQUARES = {"samples": 9, "features": 4, "noise_variance": 0.1, "signal": 1.0}
+
 CALLS = {
     "init": (NET.init, {"key": KEY, "input_shape": (3,), "dtype": "float32"}),
     "apply": (NET.apply, {"params": PARAMS, "x": X}),
@@ -107,6 +112,42 @@ CALLS = {
     "fit_decay": (ntk.fit_decay, {"k": np.arange(1, 4), "values": np.ones(3)}),
     "fit_rate": (ntk.fit_rate, {"times": np.arange(1, 4), "amplitudes": np.ones(3)}),
     "circle_eigenvalues": (ntk.circle_eigenvalues, {"kappa": jnp.cos, "k_max": 1, "points": 8}),
+    "sphere_eigenvalues": (ntk.sphere_eigenvalues, {"kappa": jnp.cos, "d": 3, "k_max": 2}),
+    "series_eigenvalues": (ntk.series_eigenvalues, {"coefficients": Y**2, "d": 3, "k_max": 2}),
+    "power_eigenvalues": (ntk.power_eigenvalues, {"nu": 0.5, "d": 3, "k_max": 2}),
+    "multiplicities": (ntk.multiplicities, {"d": 3, "k_max": 2}),
+    "index_spectrum": (ntk.index_spectrum, {"eigenvalues": Y**2, "d": 3, "count": 4}),
+    "kernel_profile": (ntk.kernel_profile, {"net": NET, "kind": "ntk", "d": 3}),
+    "hermite_coefficients": (
+        ntk.hermite_coefficients,
+        {"activation": Erf(), "degree": 3, "variance": 1.0},
+    ),
+    "relu_endpoints": (ntk.relu_endpoints, {"net": Serial(Dense(2), Relu(), Dense(1))}),
+    "fit_power_law": (ntk.fit_power_law, {"k": np.arange(1, 5), "values": np.ones(4)}),
+    "variance_map": (ntk.variance_map, FIELD | {"q": 1.0}),
+    "correlation_map": (ntk.correlation_map, FIELD | {"q": 1.0, "correlation": 0.5}),
+    "chi": (ntk.chi, {"activation": Erf(), "correlation": 0.5, "q": 1.0, "w_var": 1.5}),
+    "fixed_points": (ntk.fixed_points, FIELD),
+    "mean_field": (ntk.mean_field, FIELD | {"start": 1.0}),
+    "critical_line": (ntk.critical_line, {"activation": Erf(), "q": 1.0}),
+    "critical_point": (ntk.critical_point, {"activation": Erf(), "b_var": 0.1}),
+    "half_stable_points": (ntk.half_stable_points, {"activation": ntk.Gelu()}),
+    "end_point": (ntk.end_point, {"activation": Erf()}),
+    "deep_signal": (ntk.deep_signal, FIELD | {"gap": 0.5, "layers": [2], "q": 1.0}),
+    "depth_laws": (ntk.depth_laws, {"activation": Erf(), "w_var": 1.5, "b_var": 0.1}),
+    "correlation_expansion": (
+        ntk.correlation_expansion,
+        {"activation": Erf(), "q": 1.0, "w_var": 1.5},
+    ),
+    "eigenlearning": (ntk.eigenlearning, SPECTRUM | {"samples": 3}),
+    "random_features": (ntk.random_features, SPECTRUM | {"samples": 3, "features": 4}),
+    "measured_learnability": (
+        ntk.measured_learnability,
+        {"kernel": K.ntk, "functions": Y, "train": np.arange(3), "ridge": 0.1},
+    ),
+    "risk_estimates": (ntk.risk_estimates, {"k_train": K.ntk, "y_train": Y, "ridge": 0.1}),
+    "least_squares_risk": (ntk.least_squares_risk, SQUARES),
+    "least_squares_limit": (ntk.least_squares_limit, SQUARES | {"ridge": 0.1}),
     "circle": (ntk.circle, {"n": 3, "dtype": "float32"}),
     "sphere": (ntk.sphere, {"key": KEY, "n": 3, "d": 2, "dtype": "float32"}),
     "gaussian_inputs": (ntk.gaussian_inputs, {"key": KEY, "n": 3, "d": 2}),
@@ -129,7 +170,7 @@ NEVER = {
 WELCOME = {
     ("count_parameters", "complex NaN"),
     ("Elementwise", "a class"),
-    ("circle_eigenvalues", "a class"),
+    *((name, "a class") for name in ("circle_eigenvalues", "sphere_eigenvalues", "kernel_profile")),
     *((name, "a ragged list") for name in ("count_parameters", "linearize", "taylor")),
 }
 

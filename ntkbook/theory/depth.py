@@ -22,6 +22,7 @@ from ntkbook.gaussian.pairs import Pair, acute_angle, same
 from ntkbook.gaussian.quadrature import derivative, quadrature
 from ntkbook.gaussian.series import self_mean
 from ntkbook.networks.activations import Abs, Erf, LeakyRelu, Nonlinearity, Relu
+from ntkbook.theory.fixed_points import field_arguments
 from ntkbook.theory.mean_field import (
     MeanField,
     alike,
@@ -89,12 +90,13 @@ def deep_signal(
         start = as_floating("gap", gap)
         if not ((start >= 0) & (start <= 2)).all():
             raise ValueError(f"gap must be 1 - ρ, from 0 to 2, got {gap}")
-        wanted = [require_count("layers", int(layer)) for layer in np.asarray(layers)]
+        numbers = np.asarray(require_shape("layers", as_floating("layers", layers), (None,)))
+        wanted = [require_count("layers", n if n % 1 else int(n)) for n in numbers.tolist()]
         if wanted != sorted(set(wanted)) or not wanted:
             raise ValueError(f"layers must ascend and be at least one, got {layers}")
         if q is None:
             q = mean_field(activation, w_var=w_var, b_var=b_var, keep=keep).q
-        q = require_nonnegative("q", float(require_shape("q", np.asarray(q), ())))
+        q = require_nonnegative("q", float(require_shape("q", as_floating("q", q), ())))
         variance_map(activation, q, w_var=w_var, b_var=b_var, keep=keep)  # asks what came
         scales = tuple(jnp.asarray(x, float) for x in (w_var, b_var, keep))
         first = jnp.full(start.shape, q, float)
@@ -239,8 +241,8 @@ def correlation_expansion(
     >>> p, round(4 / a**2, 4)                                  # ε ≈ 9π²/(2 l²)
     (1.5, 44.4132)
     """
-    gain, variance = float(np.asarray(w_var)), float(np.asarray(q))
     with jax.enable_x64(True):
+        variance, gain = map(float, field_arguments(activation, q, w_var, 0.0, 1.0)[:2])
         right, left = activation.fn(jnp.array([1e-30, -1e-30]))
         if abs(float(right - left)) > 1e-12:
             raise ValueError(

@@ -57,7 +57,7 @@ class Levels:
             multiplicity = np.ones(values.shape)
         parts = (("power", power), ("multiplicity", multiplicity))
         power, counts = (
-            nonnegative(name, require_shape(name, np.asarray(part), values.shape))
+            require_shape(name, nonnegative(name, part), values.shape)
             for name, part in parts
         )
         seen = (values > 0) & (counts > 0)

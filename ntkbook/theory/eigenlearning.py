@@ -88,6 +88,7 @@ def measured_learnability(
     require_shape("kernel", kernel, (kernel.shape[0],) * 2)
     functions = as_floating("functions", functions)
     require_shape("functions", functions, kernel.shape[:1] + (None,) * (functions.ndim - 1))
+    as_floating("train", train)  # a clear message for what is no array
     where = np.asarray(train)
     require_shape("train", where, (None,))
     if where.size == 0 or where.dtype.kind not in "iu":

@@ -94,11 +94,12 @@ def field_arguments(
     b_var: ArrayLike,
     keep: ArrayLike,
     correlation: ArrayLike | None = None,
+    called: str = "q",
 ) -> list[Array]:
     """The arguments of a map as floating arrays of one shape, in this order, if they are right."""
     if not isinstance(activation, Nonlinearity):
         raise TypeError(f"activation must be one of a layer, as Erf(), got {described(activation)}")
-    given = {"q": q, "w_var": w_var, "b_var": b_var, "keep": keep}
+    given = {called: q, "w_var": w_var, "b_var": b_var, "keep": keep}
     given |= {} if correlation is None else {"correlation": correlation}
     floats = [require_finite(name, as_floating(name, value)) for name, value in given.items()]
     arrays = jnp.broadcast_arrays(*floats)

@@ -188,7 +188,9 @@ def mean_field(
     [25.39, 32.34]
     """
     with jax.enable_x64(True):
-        begin, w_var, b_var, keep = field_arguments(activation, start, w_var, b_var, keep)
+        begin, w_var, b_var, keep = field_arguments(
+            activation, start, w_var, b_var, keep, called="start"
+        )
         shape = w_var.shape
         flat = [np.asarray(x).ravel() for x in (w_var, b_var, keep, begin)]
         q = reached(activation, *flat)
