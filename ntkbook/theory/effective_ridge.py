@@ -31,7 +31,7 @@ class Eigenlearning(Short):
 
     @property
     def learnability(self) -> Float[Array, "... m"]:
-        """λ/(λ + ς) in [0, 1]: the share of each eigenfunction that is learnt."""
+        """The share of each eigenfunction that is learnt, λ/(λ + ς), from 0 to 1."""
         return self.eigenvalues / (self.eigenvalues + self.effective_ridge[..., None])
 
 
@@ -57,8 +57,7 @@ class Levels:
             multiplicity = np.ones(values.shape)
         parts = (("power", power), ("multiplicity", multiplicity))
         power, counts = (
-            require_shape(name, nonnegative(name, part), values.shape)
-            for name, part in parts
+            require_shape(name, nonnegative(name, part), values.shape) for name, part in parts
         )
         seen = (values > 0) & (counts > 0)
         if not seen.any():

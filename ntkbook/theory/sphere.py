@@ -35,8 +35,8 @@ def sphere_eigenvalues(
 
     The k-th, with respect to the uniform probability measure, is the mean of κ(a) P_k(cos a) over
     the angle a to a fixed point, P_k the Gegenbauer polynomial with P_k(1) = 1; its eigenfunctions
-    are the `multiplicities`(d, k) spherical harmonics of degree k, on the circle, d = 2, the
-    cosine and the sine.
+    are the spherical harmonics of degree k, as many as `multiplicities` says; on the circle, d = 2,
+    the cosine and the sine.
 
     Gauss-Legendre quadrature in a, on panels that shrink towards both ends: there κ may behave
     like any power of a, between it must be smooth.  Nothing is lost but the rounding of κ, an
