@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from notebooks.compiled import kept_in, share
 from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["nbstrict"]
@@ -25,15 +26,14 @@ LONGEST = (
 CACHE = Path(__file__).parent / ".pytest_cache"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
+COMPILED = CACHE / f"jax-{WORKER}"
+
 # No settings of the person who runs the tests, a share of the accelerator instead of all of it, and
-# what JAX compiled in earlier runs (three times faster; one folder for each process, since JAX does
-# not lock it).
+# what JAX compiled in earlier runs.
 os.environ["IPYTHONDIR"] = str(CACHE / "ipython")
 os.environ["NTKBOOK_SIZE"] = "cpu"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / f"jax-{WORKER}")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ.update(kept_in(COMPILED))
 
 import jax  # noqa: E402  (it reads the variables above)
 
@@ -46,6 +46,12 @@ typed.install()  # every public function is held to its annotations in all tests
 
 MAPS = Path("/proc/self/maps")
 MANY = 20_000  # Linux allows a process 65,530 pieces of memory; a compiled program takes several
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_by_others() -> None:
+    """Before a file, take what other processes have compiled by now, in this run and before."""
+    share(COMPILED, CACHE.glob("jax-*"))
 
 
 @pytest.fixture(scope="module", autouse=True)

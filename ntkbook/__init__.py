@@ -2,22 +2,24 @@
 
 Data flows one way, and the folders are read in its order; each imports only from those before it.
 
-============  ===================================================================================
-folder        what it holds
-============  ===================================================================================
-`notation`    expressions in lines that fit a page, pictures in words
-`values`      where an expression is defined, and what it is worth there
-`algebra`     what the computer-algebra system decides, and a second witness for all of it
-`evidence`    derivations that prove their steps, checks with declared bounds, figures that
-              describe themselves
-`gaussian`    what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
-`networks`    layers with `init`, `apply` and `kernel`: dense, containers, activations
-`tangents`    finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
-`training`    modes, flow and descent in closed form, any loss by ODE, ensembles, regression, runs
-`theory`      what the kernel decides: spectra on circle and sphere, order, chaos and depth,
-              learning curves
-top level     where a user starts: `setup`, data sets, `ntkbook.estimators` for scikit-learn
-============  ===================================================================================
+===============  ===================================================================================
+folder           what it holds
+===============  ===================================================================================
+`notation`       expressions in lines that fit a page, pictures in words
+`values`         where an expression is defined, and what it is worth there
+`algebra`        what the computer-algebra system decides, and a second witness for all of it
+`evidence`       derivations that prove their steps, checks with declared bounds, figures that
+                 describe themselves
+`gaussian`       what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
+`networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations
+`architectures`  layers beyond the dense one: convolution, pooling, normalisation
+`tangents`       finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
+`training`       modes, flow and descent in closed form, any loss by ODE, ensembles, regression,
+                 runs
+`theory`         what the kernel decides: spectra on circle and sphere, order, chaos and depth,
+                 learning curves
+top level        where a user starts: `setup`, data sets, `ntkbook.estimators` for scikit-learn
+===============  ===================================================================================
 
 Importing the package changes no setting of JAX or matplotlib.
 """
@@ -51,6 +53,10 @@ from ntkbook.networks.activations import (
     Sin,
     Tanh,
 )
+
+from ntkbook.architectures.convolution import Conv, Flatten
+from ntkbook.architectures.normalisation import LayerNorm
+from ntkbook.architectures.pooling import AvgPool, GlobalAveragePool
 
 from ntkbook.tangents.features import count_parameters, tangent_features
 from ntkbook.tangents.costs import Cost, costs
@@ -127,6 +133,8 @@ __all__ = [
     "Layer", "Dense", "Serial", "Residual", "Kernel",
     "Abs", "Cos", "Elementwise", "Erf", "Exp", "Gaussian", "Gelu", "LeakyRelu", "Polynomial", "Rbf",
     "RectifiedPower", "Relu", "Sin", "Tanh",
+    # architectures
+    "Conv", "Flatten", "AvgPool", "GlobalAveragePool", "LayerNorm",
     # tangents
     "count_parameters", "tangent_features", "Cost", "costs", "empirical_ntk", "empirical_shares",
     "ntk_vector_product", "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",

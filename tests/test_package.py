@@ -22,8 +22,8 @@ import ntkbook
 PACKAGE = Path(ntkbook.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = (
-    "_base", "notation", "values", "algebra", "evidence", "gaussian", "networks", "tangents",
-    "training", "theory", "scale",
+    "_base", "notation", "values", "algebra", "evidence", "gaussian", "networks", "architectures",
+    "tangents", "training", "theory", "scale",
 )  # fmt: skip
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -55,6 +55,7 @@ _NAMES = {
     "ElementwiseNumerical": f"use ntk.Elementwise(f); {_PAGE}",
     "Monomial": f"use ntk.Polynomial; {_PAGE}",
     "RectifiedMonomial": f"use ntk.RectifiedPower; {_PAGE}",
+    "GlobalAvgPool": f"it is ntk.GlobalAveragePool here; {_PAGE}",
 } | {name: _SKLEARN.format(name) for name in ("NetworkKernel", "NTKRegressor", "NTKClassifier")}
 _ABSENT = ("Conv", "Pool", "Norm", "Dropout", "Attention", "Aggregate", "Fan", "Flatten", "Embed")
 
@@ -71,7 +72,7 @@ _WIDTH = 8
 def absent(name: str) -> str:
     """What an AttributeError says of a name that the package does not have."""
     advice = _NAMES.get(name, "")
-    if any(part in name for part in _ABSENT):
+    if not advice and any(part in name for part in _ABSENT):
         advice = "see 'What the package does not do' on the page of the package for what to use"
     return f"module 'ntkbook' has no attribute {name!r}{advice and '; '}{advice}"
 

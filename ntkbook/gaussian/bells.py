@@ -131,7 +131,7 @@ def _asin_series(x):
     return x * horner(terms, x * x)
 
 
-erf = Dual(_erf_formula, _erf_gap, Dual(_erf_slope))
+erf = Dual(_erf_formula, _erf_gap, Dual(_erf_slope), lambda q: 0 * q)
 """Dual of the error function, T = (2/π) arcsin(2c / sqrt((1 + 2 q1)(1 + 2 q2))) (Williams 1997).
 
 Written with the arctangent, whose denominator is at least 1, so that nothing cancels and no
@@ -177,7 +177,7 @@ def gaussian(b: float | Float[Array, ""]) -> Dual:
         stretch = (apart / sides.cosine) * (apart / (sides.even + root) / sides.cosine)
         return (turn + stretch) / (1 + jnp.sqrt(root) / sides.cosine)
 
-    return Dual(formula, gap, Dual(slope))
+    return Dual(formula, gap, Dual(slope), lambda q: 1 / jnp.sqrt(1 + 2 * b * q))
 
 
 def _gelu_formula(pair, m):
@@ -262,5 +262,10 @@ def _gelu_diagonal(s, r):
     return once(scale), once(lack / (math.pi**0.5 + root)), once(safe_sqrt(across - along * along))
 
 
-gelu = Dual(_gelu_formula, _gelu_gap, Dual(_gelu_slope))
+gelu = Dual(
+    _gelu_formula,
+    _gelu_gap,
+    Dual(_gelu_slope),
+    lambda q: q / jnp.sqrt(1 + q) / (2 * math.pi) ** 0.5,
+)
 """Dual of the exact GELU, z (1 + erf(z/√2))/2 (Tsuchida et al. 2020)."""

@@ -111,7 +111,10 @@ def abrelu(a: float | Float[Array, ""], b: float | Float[Array, ""]) -> Dual:
         against = jnp.where(obtuse, (a - b) ** 2 / 2 + a * b * near, mean * (2 - near)) + excess
         return jnp.minimum(apart, against) / mean  # of 1 ∓ ρ the smaller one
 
-    return Dual(formula, gap, Dual(slope))
+    def average(q):
+        return (b - a) / (2 * jnp.pi) ** 0.5 * safe_sqrt(q)
+
+    return Dual(formula, gap, Dual(slope), average)
 
 
 relu = abrelu(0, 1)
@@ -156,10 +159,15 @@ def rectified_power(order: int) -> Dual:
         far = 1 - share(pair) * (2 / peak)
         return replaced(far, jnp.where(pair.cosine < 0, far, near))
 
+    def average(q):
+        moment = 2 ** (order / 2 - 1) * math.gamma((order + 1) / 2) / math.pi**0.5
+        return moment * safe_sqrt(q) ** order
+
     if order == 0:
-        return Dual(formula, gap, Dual(lambda pair, m: 0 * pair.c))
+        return Dual(formula, gap, Dual(lambda pair, m: 0 * pair.c), average)
     lower = rectified_power(order - 1)
-    return Dual(formula, gap, Dual(lambda pair, m: order**2 * lower.formula(pair, m)))
+    slope = Dual(lambda pair, m: order**2 * lower.formula(pair, m))
+    return Dual(formula, gap, slope, average)
 
 
 def _share_of_angle(order):
@@ -263,4 +271,5 @@ def polynomial(coefficients: Sequence[float] | Num[np.ndarray, "degree"]) -> Dua
         lost = jnp.where(negative, -lost, lost)
         return crossed / (1 + jnp.where(negative, -parallel, parallel)) + lost
 
-    return Dual(formula, gap, Dual(lambda pair, m: formula(pair, m, 1)))
+    slope = Dual(lambda pair, m: formula(pair, m, 1))
+    return Dual(formula, gap, slope, lambda q: derivative_mean(0, q) + 0 * q)

@@ -121,7 +121,8 @@ class Dual:
     **Fields**: `formula(pair, m)`, the dual in terms of a `Pair` and the module m, jax.numpy or
     sympy, that holds sqrt, exp, atan and pi; `gap(pair)`, 1 - |ρ| after the layer, without which
     the difference is taken; `derivative`, the dual of φ' where the formula cannot be
-    differentiated accurately: elsewhere the slope is the derivative of the formula.
+    differentiated accurately: elsewhere the slope is the derivative of the formula; `mean(q)`,
+    E[φ(u)] for a variance q, without which no `LayerNorm` can follow.
 
     >>> square = Dual(lambda pair, m: pair.q1 * pair.q2 + 2 * pair.c**2)    # E[u² v²]
     >>> square(1.0, 2.0, jnp.array([0.0, 1.0])).tolist()
@@ -133,6 +134,7 @@ class Dual:
     formula: Callable[[Pair, ModuleType], Values]
     gap: Callable[[Pair], Array] | None = None
     derivative: Dual | None = None
+    mean: Callable[[Arrays], Arrays] | None = None
 
     def __call__(
         self, q1: Num[ArrayLike, "*#n"], q2: Num[ArrayLike, "*#n"], c: Num[ArrayLike, "*#n"]

@@ -78,6 +78,7 @@ def quadrature(fn: Function, degree: int = DEGREE) -> Dual:
         lambda pair, m: _pair_expectation(fn, fn, pair, degree),
         gap,
         Dual(lambda pair, m: _pair_expectation(slope, slope, pair, degree)),
+        lambda q: _diagonal(fn, jnp.ones_like, q),
     )
 
 
@@ -125,7 +126,7 @@ def hermite_series(fn: Function, degree: int) -> Dual:
     def rate(pair, m):
         return jnp.polyval(products(pair)[::-1], pair.cosine)
 
-    return Dual(formula, None, Dual(rate))
+    return Dual(formula, None, Dual(rate), lambda q: coefficients(fn, q, 1)[0])
 
 
 def _pair_expectation(f, g, pair, degree=DEGREE):

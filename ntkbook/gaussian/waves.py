@@ -57,7 +57,10 @@ def _wave(sign):
         series = (pair.sine2 * share + stretch) * (ratio1 * ratio2)
         return jnp.where(small, series, lost) / (1 + cosine)
 
-    return Dual(formula, gap, Dual(lambda pair, m: _wave_value(pair, -sign)))
+    def average(q):
+        return 0 * q if sign < 0 else jnp.exp(-q / 2)
+
+    return Dual(formula, gap, Dual(lambda pair, m: _wave_value(pair, -sign)), average)
 
 
 def _acute(pair):
@@ -108,6 +111,7 @@ def rbf(gamma: float | Float[Array, ""]) -> Dual:
         formula,
         lambda pair: _lost(2 * gamma * signed_half_distance(pair)),
         Dual(lambda pair, m: 2 * gamma * formula(pair, m)),
+        lambda q: jnp.exp(-gamma * q),
     )
 
 
@@ -126,5 +130,6 @@ exp = Dual(
     _exp_formula,
     lambda pair: _lost(signed_half_distance(pair)),
     Dual(_exp_formula),
+    lambda q: jnp.exp(q / 2),
 )
 """Dual of exp z, T = exp((q1 + q2)/2 + c), its own derivative dual (Daniely et al. 2016)."""

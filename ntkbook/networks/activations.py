@@ -19,13 +19,13 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.hints import guided, guided_layer, keep_number, require_known
+from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Num, PyTree
 from ntkbook.gaussian import duals, functions
 from ntkbook.gaussian.pairs import Dual
 from ntkbook.gaussian.quadrature import derivative, quadrature
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.range import lost, within_reach
-from ntkbook.networks.rows import require_entries
 from ntkbook.networks.signal import Signal, through_dual
 
 _DUALS = "for a parameter that varies use ntkbook.duals"

@@ -9,15 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import described, require_shape
-from ntkbook._base.hints import guided, not_a_layer
+from ntkbook._base.arguments import described, require_number, require_shape
+from ntkbook._base.hints import guided, guided_layer, keep_number, not_a_layer
+from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
-from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.probe import is_foreign
 from ntkbook.networks.range import Step
-from ntkbook.networks.rows import require_entries
-from ntkbook.networks.signal import Signal, add_branch
+from ntkbook.networks.signal import Signal, add_branch, scaled
 
 
 @dataclass(frozen=True, init=False)
@@ -53,7 +52,7 @@ class Container(Layer):
         return zip(self.layers, params, strict=True)
 
     @guided
-    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n d"]) -> Num[Array, "n k"]:
+    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n *d"]) -> Num[Array, "n *k"]:
         """The layers applied to x in turn: `params` has one entry for each."""
         require_entries(x)
         for layer, layer_params in self.pairs(params):
@@ -78,18 +77,29 @@ class Container(Layer):
                 yield step
                 signal = step.signal
 
-    def width_after(self, features: int) -> int:
-        for layer in self.layers:
-            features = layer.width_after(features)
-        return features
+    @property
+    def spatial(self) -> bool:
+        return any(layer.spatial for layer in self.layers)
 
-    def _foreign(self, features: int) -> Iterator[tuple[Layer, int]]:
+    @property
+    def mixes_pixels(self) -> bool:
+        return any(layer.mixes_pixels for layer in self.layers)
+
+    def width_after(self, features: int) -> int:
+        return self.shape_after((features,))[-1]
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        for layer in self.layers:
+            shape = layer.shape_after(shape)
+        return shape
+
+    def _foreign(self, shape: tuple[int, ...]) -> Iterator[tuple[Layer, int]]:
         if is_foreign(self):
-            yield self, features
+            yield from super()._foreign(shape)
             return
         for layer in self.layers:
-            yield from layer._foreign(features)
-            features = layer.width_after(features)
+            yield from layer._foreign(shape)
+            shape = layer.shape_after(shape)
 
     def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
         parts = enumerate(zip(self.layers, scales, strict=True))
@@ -109,12 +119,14 @@ class Container(Layer):
     def _form(self, widths: bool) -> Container:
         return type(self)(*(layer._form(widths) for layer in self.layers))
 
-    def _init(self, key: PRNGKeyArray, features: int, dtype: np.dtype) -> tuple[PyTree, ...]:
+    def _draw(
+        self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: np.dtype
+    ) -> tuple[PyTree, ...]:
         params = []
         keys = jax.random.split(key, len(self.layers))
         for layer_key, layer in zip(keys, self.layers, strict=True):
-            params.append(layer._init(layer_key, features, dtype))
-            features = layer.width_after(features)
+            params.append(layer._draw(layer_key, shape, dtype))
+            shape = layer.shape_after(shape)
         return tuple(params)
 
 
@@ -136,50 +148,115 @@ class Serial(Container):
     [[2.475, 0.007], [0.007, 2.475]]
     """
 
+    @property
+    def ends_in_weights(self) -> bool:
+        return bool(self.layers) and self.layers[-1].ends_in_weights
 
+
+_SCALE = (
+    "of a network made with another scale than 1 pass hyperparameters, whose last entry for a "
+    "Residual is {'scale': ...}"
+)
+
+
+@guided_layer
 @dataclass(frozen=True, init=False, repr=False)
 class Residual(Container):
-    """x plus the layers applied one after the other to x, which must keep the width.
+    """x plus `scale` times the layers applied one after the other to x, which must keep the width.
 
-    Its kernel asks for a branch that ends in a Dense layer, whose independent weights make the
-    two summands uncorrelated.
+    Its kernel asks for a branch that ends in a Dense layer or a Conv, whose independent weights
+    make the two summands uncorrelated.  With another scale than 1 its hyperparameters are those of
+    the layers and, last, {"scale": scale}, in which kernels are differentiated; no value of it, 1
+    and 0 among them, needs another compilation.
 
-    **Arguments**: `layers` of the branch, in the order in which they are applied.
+    **Arguments**: `layers` of the branch, in the order in which they are applied; `scale`, any
+    finite number.
 
-    **Raises**: TypeError for anything that is not a layer; later, ValueError for a branch that
-    changes the width, or whose last layer is not Dense when the kernel is asked for.
+    **Raises**: TypeError for anything that is not a layer or a number; ValueError for a scale that
+    is not finite; later, ValueError for a branch that changes the width, or whose last layer is not
+    Dense when the kernel is asked for.
 
     >>> from ntkbook import Dense, Relu, Residual, Serial
     >>> net = Serial(Dense(64), Residual(Relu(), Dense(64, w_std=0.5)), Dense(1))
     >>> net.kernel(jnp.ones((1, 3))).nngp.round(12).tolist()   # 1 + 0.25 * 1/2
     [[1.125]]
+    >>> Residual(Relu(), Dense(64), scale=0.1).hyperparameters()
+    ((), {'w_std': 1.0, 'b_std': 0.0}, {'scale': 0.1})
     """
 
-    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n d"]) -> Num[Array, "n d"]:
+    scale: float = 1.0
+
+    def __init__(self, *layers: Layer, scale: float = 1.0) -> None:
+        super().__init__(*layers)
+        object.__setattr__(self, "scale", scale)
+        keep_number(self, "scale", require_number, _SCALE)
+
+    def __repr__(self) -> str:
+        parts = [*map(repr, self.layers), *([f"scale={self.scale}"] if self._scaled else [])]
+        return f"Residual({', '.join(parts)})"
+
+    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n *d"]) -> Num[Array, "n *d"]:
         """x plus the branch of it: `params` has one entry for each layer of the branch."""
-        branch = super().apply(params, x)
-        return require_shape("the branch of a Residual", branch, jnp.shape(x)) + x
+        branch = require_shape("the branch of a Residual", super().apply(params, x), jnp.shape(x))
+        return self.joined(x, branch)
+
+    def joined(self, x: Num[ArrayLike, "n *d"], branch: Num[Array, "n *d"]) -> Num[Array, "n *d"]:
+        """x plus `scale` times its `branch`."""
+        return (self.scale * branch if self._scaled else branch) + x
+
+    @property
+    def _scaled(self) -> bool:
+        return self.scale != 1
+
+    def hyperparameters(self) -> tuple[PyTree, ...]:
+        return (*super().hyperparameters(), *([{"scale": self.scale}] if self._scaled else []))
 
     def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
-        if not _ends_in_dense(self):
+        if not (self.layers and self.layers[-1].ends_in_weights):
             raise ValueError(
-                f"kernel expects the branch of a Residual to end in a Dense layer, got {self}"
+                "kernel expects the branch of a Residual to end in a Dense layer or a Conv, "
+                f"got {self}"
             )
-        return add_branch(signal, super().propagate(signal, hyperparameters))
+        inner, last = self._parted(hyperparameters)
+        branch = super().propagate(signal, inner)
+        return _add_scaled(signal, branch, last[0]["scale"]) if last else add_branch(signal, branch)
 
     def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
-        yield from super().steps(name, signal, hyperparameters)
+        yield from super().steps(name, signal, self._parted(hyperparameters)[0])
         yield Step(f"{name}, {self!r}", self.propagate(signal, hyperparameters))
 
-    def width_after(self, features: int) -> int:
-        width = super().width_after(features)
-        if width != features:
+    def _parted(self, scales: PyTree) -> tuple[PyTree, PyTree]:
+        """The scales of the layers, and the scale of the branch, if it has one."""
+        return scales[: len(self.layers)], scales[len(self.layers) :]
+
+    def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
+        inner, last = self._parted(scales)
+        for own in last:
+            require_number(f"{name}[{len(inner)}]['scale']", own["scale"])
+        return (*super()._checked_scales(name, inner), *last)
+
+    def _with_gates(self, scales: PyTree, gates: PyTree) -> PyTree:
+        inner, last = self._parted(scales)
+        return (*super()._with_gates(inner, gates), *last)
+
+    def _form(self, widths: bool) -> Residual:
+        # Any number that is not one, whose networks have another form.
+        scale = 2.0 if self._scaled else 1.0
+        return type(self)(*(layer._form(widths) for layer in self.layers), scale=scale)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        after = super().shape_after(shape)
+        if after != shape:
+            kept, before, now = "shape", f"{shape}", f"{after}"
+            if len(shape) == len(after) == 1:
+                kept, before, now = "width", f"{shape[0]}", f"{after[0]}"
             raise ValueError(
-                f"the branch of a Residual must keep the width, got {features} in and {width} out"
+                f"the branch of a Residual must keep the {kept}, got {before} in and {now} out"
             )
-        return width
+        return after
 
 
-def _ends_in_dense(container: Container) -> bool:
-    last = container.layers[-1] if container.layers else None
-    return isinstance(last, Dense) or (isinstance(last, Serial) and _ends_in_dense(last))
+@jax.jit
+def _add_scaled(signal: Signal, branch: Signal, scale: float) -> Signal:
+    number = jnp.asarray(scale, signal.ntk.dtype)
+    return add_branch(signal, scaled(branch, number, number))

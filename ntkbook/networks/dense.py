@@ -130,8 +130,20 @@ class Dense(Layer):
         width = self.width if widths else 1
         return replace(self, width=width, w_std=1.0, b_std=0.0)
 
+    @property
+    def ends_in_weights(self) -> bool:
+        return True
+
     def width_after(self, features: int) -> int:
         return self.width
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) > 1:
+            raise ValueError(
+                f"{self!r} expects vectors, got images of shape {shape}; put Flatten() before it, "
+                f"or for a dense layer at each pixel Conv({self.width}, {(1,) * (len(shape) - 1)})"
+            )
+        return super().shape_after(shape)
 
     def _init(self, key: PRNGKeyArray, features: int, dtype: np.dtype) -> dict[str, Array]:
         w_key, b_key = jax.random.split(key)
@@ -151,7 +163,10 @@ def _through(signal: Signal, hyperparameters: PyTree, width: int, standard: bool
     w_std, b_std = (
         jnp.asarray(hyperparameters[name], signal.ntk.dtype) for name in ("w_std", "b_std")
     )
-    gates = hyperparameters.get("gates", {"w": 1, "b": 1})
+    gates: dict = {"w": 1, "b": 1}
+    if "gates" in hyperparameters:  # the shares come before all other axes
+        axes = [1] * signal.cosine.ndim
+        gates = {name: g.reshape(-1, *axes) for name, g in hyperparameters["gates"].items()}
     return through_dense(
         signal,
         width=width,

@@ -2,13 +2,12 @@
 
 A layer is a small frozen object without state: it can be compared, hashed and given to `jit` as
 a static argument.  A network is a layer too, made of others by the containers.  Inputs are arrays
-(n, d), one example a row.
+(n, d), one example a row; of networks with a layer that is `spatial`, images (n, *space, channels).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +22,14 @@ from ntkbook._base.arguments import (
     require_shape,
 )
 from ntkbook._base.hints import guided
+from ntkbook._base.rows import checked_rows, shape_of
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks import signal as signals
-from ntkbook.networks import tiles
+from ntkbook.networks.between import kernel_between
+from ntkbook.networks.images import own_signal
 from ntkbook.networks.probe import is_foreign, probe
 from ntkbook.networks.range import Step, Walk, require_diagonal_in_range, require_in_range
-from ntkbook.networks.rows import checked_rows, features_of
-from ntkbook.networks.signal import Inputs, Kernel, Signal
+from ntkbook.networks.signal import Kernel, Signal
 
 
 class Layer:
@@ -58,20 +58,20 @@ class Layer:
     def init(
         self, key: PRNGKeyArray, input_shape: Sequence[int], dtype: DTypeLike | None = None
     ) -> PyTree[Float[Array, "..."]]:
-        """Random parameters, for inputs (n, d).
+        """Random parameters, for inputs (n, d) or images (n, *space, channels).
 
-        **Arguments**: a PRNG `key`; `input_shape`, (d,), the shape of one example; `dtype`, JAX's
-        default float if not given.
+        **Arguments**: a PRNG `key`; `input_shape`, (d,) or (*space, channels), the shape of one
+        example; `dtype`, JAX's default float if not given.
 
         **Returns**: a pytree of arrays, independent of one another; () for a layer without any.
 
         **Raises**: TypeError or ValueError for another key or shape; ValueError for branches of a
         Residual that change the width; TypeError for a dtype that is no float.
         """
-        key, features = require_key("key", key), features_of(input_shape)
+        key, shape = require_key("key", key), shape_of(input_shape, self.spatial)
         dtype = floating_dtype("dtype", dtype)
-        self.width_after(features)
-        return self._init(key, features, dtype)
+        self.shape_after(shape)
+        return self._draw(key, shape, dtype)
 
     def apply(self, params: PyTree, x: Num[ArrayLike, "n d"]) -> Num[Array, "n k"]:
         """The finite layer.  Every layer writes it: a pure function in JAX, each row on its own.
@@ -88,8 +88,8 @@ class Layer:
     @guided
     def kernel(
         self,
-        x1: Num[ArrayLike, "n1 d"],
-        x2: Num[ArrayLike, "n2 d"] | None = None,
+        x1: Num[ArrayLike, "n1 *d"],
+        x2: Num[ArrayLike, "n2 *d"] | None = None,
         *,
         hyperparameters: PyTree | None = None,
         exact: bool = False,
@@ -97,7 +97,8 @@ class Layer:
     ) -> Kernel:
         """The infinite-width kernels between x1 (n1, d) and x2 (n2, d), or x1 and itself.
 
-        **Arguments**: `x1` (n1, d); `x2` (n2, d), x1 itself if not given; `hyperparameters`, in
+        **Arguments**: `x1` (n1, d), or images (n1, *space, channels) for a network with a layer
+        such as Conv; `x2` (n2, …), x1 itself if not given; `hyperparameters`, in
         the form of the method of that name, which replace the network's own and may be
         differentiated; `exact`, whether to take differences of the inputs for their angles;
         `progress=True` shows a bar over the tiles (needs tqdm).
@@ -135,8 +136,8 @@ class Layer:
     @guided
     def kernel_shares(
         self,
-        x1: Num[ArrayLike, "n1 d"],
-        x2: Num[ArrayLike, "n2 d"] | None = None,
+        x1: Num[ArrayLike, "n1 *d"],
+        x2: Num[ArrayLike, "n2 *d"] | None = None,
         *,
         hyperparameters: PyTree | None = None,
         exact: bool = False,
@@ -179,54 +180,53 @@ class Layer:
     ) -> Kernel:
         """The `Kernel` of `kernel`; with `parts`, its ntk is the stack of shares (S, n1, n2)."""
         require_flag("progress", progress)
-        x1 = checked_rows("x1", x1)
+        x1 = checked_rows("x1", x1, self.spatial)
         if x2 is not None:
-            x2 = require_shape("x2", checked_rows("x2", x2), (None, x1.shape[1]))
+            x2 = require_shape("x2", checked_rows("x2", x2, self.spatial), (None, *x1.shape[1:]))
             x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
-        own = self._scales(hyperparameters)
-        self._check(x1.shape[1])
+        scales = self._scales(hyperparameters)
+        self._check(x1.shape[1:])
         names = [] if parts is None else jax.tree.leaves(parts)
+        gated = scales
         if parts is not None:
-            gates = list(jnp.eye(len(names), dtype=x1.dtype)[:, :, None, None])
-            own = self._with_gates(own, jax.tree.unflatten(jax.tree.structure(parts), gates))
-        exact = require_flag("exact", exact) or x1.shape[1] <= _FEW_FEATURES
-        traced = is_traced(x1, x2, *jax.tree.leaves(own))
-        # Tiles are placed by NumPy, which sees no tracers; and an accelerator wants one program.
-        if traced or jax.default_backend() != "cpu":
-            ends = signals.inputs(x1), signals.inputs(x1 if x2 is None else x2)
-            identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
-            kernel = _stepwise(self, _start(*ends, exact, identical), own)
-            finite = traced or bool(jnp.isfinite(kernel.nngp.sum() + kernel.ntk.sum()))
-        else:
-            large = max(len(x1), 0 if x2 is None else len(x2)) > tiles.SIDES[-1]
-            fused = large and self.depth <= _FUSED_DEPTH
-            form = self._form(self._needs_widths)
-
-            def compute(inputs1: Inputs, inputs2: Inputs, identical: np.ndarray) -> Kernel:
-                start = _start(inputs1, inputs2, exact, identical)
-                return _fused(form, start, own) if fused else _stepwise(self, start, own)
-
-            kernel, finite = tiles.tiled(compute, x1, x2, len(names), progress)
-        if not traced:
+            gates = list(jnp.eye(len(names), dtype=x1.dtype))
+            gated = self._with_gates(scales, jax.tree.unflatten(jax.tree.structure(parts), gates))
+        form = self._form(self._needs_widths)
+        kernel, finite = kernel_between(
+            self, form, scales, gated, x1, x2, len(names), require_flag("exact", exact), progress
+        )
+        if not is_traced(x1, x2, *jax.tree.leaves(scales)):
             require_in_range(self._walk(hyperparameters), kernel, finite, x1, x2)
         return kernel
 
     def _walk(self, hyperparameters: PyTree | None) -> Walk:
-        return partial(self.steps, "net", hyperparameters=self._scales(hyperparameters))
+        scales = self._scales(hyperparameters)
 
-    def _check(self, features: int) -> None:
+        def walk(x: Array) -> Iterator[Step]:
+            start = own_signal(x, self.mixes_pixels)
+            yield Step("the inputs", start)
+            yield from self.steps("net", start, scales)
+
+        return walk
+
+    def _check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless widths fit and layers from elsewhere agree with themselves."""
-        self.width_after(features)
-        for layer, arriving in self._foreign(features):
+        after = self.shape_after(shape)
+        if len(after) > 1:
+            raise ValueError(
+                f"kernel expects outputs without pixels, got {after} for each image of shape "
+                f"{shape}; let Flatten() or GlobalAveragePool() come before the last Dense layer"
+            )
+        for layer, arriving in self._foreign(shape):
             probe(layer, arriving)
 
     @guided
     def kernel_diagonal(
-        self, x: Num[ArrayLike, "n d"], *, hyperparameters: PyTree | None = None
+        self, x: Num[ArrayLike, "n *d"], *, hyperparameters: PyTree | None = None
     ) -> Kernel:
         """The `Kernel` of each input with itself, in O(n) operations.
 
-        **Arguments**: `x` (n, d); `hyperparameters`, as for `kernel`.
+        **Arguments**: `x` (n, d), or images; `hyperparameters`, as for `kernel`.
 
         **Returns**: `Kernel` whose `nngp` and `ntk` are (n,).
 
@@ -237,9 +237,9 @@ class Layer:
         >>> net.kernel_diagonal(jnp.array([[1.0, 0.0], [2.0, 2.0]])).ntk.round(4).tolist()
         [2.0, 16.0]
         """
-        x, own = checked_rows("x", x), self._scales(hyperparameters)
-        self._check(x.shape[1])
-        kernel = signals.kernel_of(self.propagate(signals.paired_signal(x), own))
+        x, own = checked_rows("x", x, self.spatial), self._scales(hyperparameters)
+        self._check(x.shape[1:])
+        kernel = signals.kernel_of(self.propagate(own_signal(x, self.mixes_pixels), own))
         if not is_traced(kernel.nngp, kernel.ntk):
             require_diagonal_in_range(self._walk(hyperparameters), kernel, x)
         return kernel
@@ -305,10 +305,13 @@ class Layer:
         """
         return self
 
-    def _foreign(self, features: int) -> Iterator[tuple[Layer, int]]:
-        """The layers that were written elsewhere, each with the width that arrives at it."""
-        if is_foreign(self):
-            yield self, features
+    def _foreign(self, shape: tuple[int, ...]) -> Iterator[tuple[Layer, int]]:
+        """The layers that were written elsewhere, each with the width that arrives at it.
+
+        Not those that know pixels: only rows are drawn to probe a layer.
+        """
+        if is_foreign(self) and not self.spatial:
+            yield self, shape[-1]
 
     def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
         """The signal after each of the layers inside in turn, and last after this one.
@@ -325,12 +328,34 @@ class Layer:
         """The number of layers that hold no others."""
         return 1
 
+    @property
+    def spatial(self) -> bool:
+        """Whether inputs are images, since some layer inside knows pixels."""
+        return False
+
+    @property
+    def mixes_pixels(self) -> bool:
+        """Whether outputs average over pixels, so that all pairs of pixels are needed."""
+        return False
+
+    @property
+    def ends_in_weights(self) -> bool:
+        """Whether outputs have weights of their own, so that they may be added to other signals."""
+        return False
+
     def width_after(self, features: int) -> int:
         """The width of the output for inputs of width `features`, unchanged unless a layer says so.
 
         Raises ValueError for a width that the layer can't take; `init` asks before it draws.
         """
         return features
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an output for inputs of this one: of images, their pixels and channels.
+
+        Raises ValueError for a shape that the layer can't take.
+        """
+        return (*shape[:-1], self.width_after(shape[-1]))
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         """The `Signal` after this layer in the infinite network.  Every layer writes it.
@@ -361,25 +386,6 @@ class Layer:
         """
         return ()
 
-
-# Up to this many features, differences of all pairs cost no more than the layers do.
-_FEW_FEATURES = 4
-
-
-# For matrices of several tiles, a network of up to this many layers is one program: no array is
-# handed from layer to layer.  Compiling takes the longer the deeper it is, so that otherwise each
-# layer is a program, which equal layers of all networks share.
-_FUSED_DEPTH = 24
-
-
-def _stepwise(net: Layer, signal: Signal, hyperparameters: PyTree) -> Kernel:
-    return _end(net.propagate(signal, hyperparameters))
-
-
-_fused = jax.jit(_stepwise, static_argnames="net")
-
-
-_start = jax.jit(signals.input_signal, static_argnames="exact")
-
-
-_end = jax.jit(signals.kernel_of)
+    def _draw(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: np.dtype) -> PyTree:
+        """`_init` for examples of this shape."""
+        return self._init(key, shape[-1], dtype)

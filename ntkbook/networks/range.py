@@ -8,7 +8,6 @@ from a true one.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 
 from ntkbook._base.arguments import is_traced, require_finite
 from ntkbook._base.types import Array, Float
-from ntkbook.networks.signal import Kernel, Signal, paired_signal
+from ntkbook.networks.signal import Kernel, Signal
 
 
 class Step(NamedTuple):
@@ -29,16 +28,16 @@ class Step(NamedTuple):
     signal: Signal
 
 
-Walk = Callable[[Signal], Iterator[Step]]
-"""What a network does to a signal, step by step."""
+Walk = Callable[[Array], Iterator[Step]]
+"""What a network does to inputs, each with itself, step by step."""
 
 
 def require_in_range(
     walk: Walk,
     kernel: Kernel,
     finite: bool,
-    x1: Float[Array, "n1 d"],
-    x2: Float[Array, "n2 d"] | None,
+    x1: Float[Array, "n1 *d"],
+    x2: Float[Array, "n2 *d"] | None,
 ) -> None:
     """Raise ValueError, naming the layer, for a `kernel` beyond the range of its dtype.
 
@@ -54,15 +53,15 @@ def require_in_range(
     ends = [(x1, nngp.diagonal() if x2 is None else nngp[:, 0])]
     ends += [] if x2 is None else [(x2, nngp[0])]
     for x, values in ends:
-        suspects = np.flatnonzero((np.asarray(values) == 0) & (np.asarray(x) != 0).any(-1))
+        suspects = np.flatnonzero((np.asarray(values) == 0) & _alive(np.asarray(x) != 0))
         if suspects.size:
             _find_fault(walk, x[suspects[:1]])
 
 
-def require_diagonal_in_range(walk: Walk, kernel: Kernel, x: Float[Array, "n d"]) -> None:
+def require_diagonal_in_range(walk: Walk, kernel: Kernel, x: Float[Array, "n *d"]) -> None:
     """The same for a `kernel_diagonal`."""
     finite = jnp.isfinite(kernel.nngp) & jnp.isfinite(kernel.ntk)
-    if not finite.all() or ((kernel.nngp == 0) & (x != 0).any(-1)).any():
+    if not finite.all() or ((kernel.nngp == 0) & _alive(x != 0)).any():
         _find_fault(walk, x)
         _require_finite(kernel)
 
@@ -72,20 +71,28 @@ def _require_finite(kernel: Kernel) -> None:
         require_finite(f"{name} of the infinite network", getattr(kernel, name))
 
 
-def _find_fault(walk: Walk, x: Float[Array, "n d"]) -> None:
+def _alive(entries: Array) -> Array:
+    """Whether any of the entries of each example is true."""
+    return entries.any(axis=tuple(range(1, entries.ndim)))
+
+
+def _find_fault(walk: Walk, x: Float[Array, "n *d"]) -> None:
     """Raise ValueError for the first layer after which a variance is zero or infinite."""
     dtype = x.dtype
     limits = jnp.finfo(dtype)
     remedy = "smaller or larger scales" if dtype == jnp.float64 else "float64 (ntk.setup())"
-    alive, start = (x != 0).any(-1), paired_signal(x)
-    for place, signal in itertools.chain([Step("the inputs", start)], walk(start)):
+    alive, space = _alive(x != 0), x.shape[1:-1]
+    for place, signal in walk(x):
         for name, values in (("a variance", signal.var1), ("a tangent kernel", signal.ntk)):
             if not jnp.isfinite(values).all():
                 raise ValueError(
                     f"the kernel overflows {dtype} in {place}: {name} is larger than "
                     f"{float(limits.max):.2g}; use {remedy}"
                 )
-        if (alive & (signal.var1 < limits.tiny)).any():
+        seen = _alive(signal.var1 >= limits.tiny)
+        if signal.space != space:  # a layer that drops pixels may leave those that are blank
+            alive, space = alive & seen, signal.space
+        if (alive & ~seen).any():
             raise ValueError(
                 f"the kernel underflows {dtype} in {place}: a variance is smaller than "
                 f"{float(limits.tiny):.2g} and counts as zero; use {remedy}"

@@ -50,8 +50,16 @@ class Signal:
     **Fields**: `var1` (n1, 1) and `var2` (1, n2), the variances of each entry; `cosine` and `gap`
     (n1, n2), the angle between two inputs, gap being 1 - |cosine| without cancellation; `ntk`, the
     tangent kernel, or a stack of its shares (S, n1, n2); `features`, the width that arrives at the
-    next layer; and, known without data, `gaussian`, whether the entries are Gaussian there, so that
-    a nonlinearity may follow.  On the diagonal alone all arrays are (n,).
+    next layer; known without data, `gaussian`, whether the entries are Gaussian there, so that
+    a nonlinearity may follow; and `mean1`, `mean2`, of the shapes of `var1` and `var2`, the mean of
+    the entries over their root mean square, which is zero for Gaussian ones, and otherwise None if
+    nobody knows it.  On the diagonal alone all arrays are (n,).
+
+    An image has such numbers at each pixel, with axes `space` behind those above: of equal pixels
+    (n1, n2, *space), or of all pairs of pixels (n1, n2, *space, *space) if `pixel_pairs` says so,
+    where `var1` and `var2` have length one along the other one's pixels.  `pooled1` and `pooled2`
+    are the variances after the pooling layers to come, which no single pair of images tells; on the
+    diagonal alone, after those behind.
 
     Where an input is zero there is no angle: cosine is one, and its derivatives are those of the
     covariance (of gap, the opposite ones), so that kernels are differentiated there as well.  A
@@ -65,19 +73,25 @@ class Signal:
     ntk: Float[Array, "n1 n2"] | Float[Array, "n"]
     features: Int[ArrayLike, ""]
     gaussian: bool = field(default=False, metadata={"static": True})
+    mean1: Float[Array, "n1 1"] | Float[Array, "n"] | None = None
+    mean2: Float[Array, "1 n2"] | Float[Array, "n"] | None = None
+    space: tuple[int, ...] = field(default=(), metadata={"static": True})
+    pixel_pairs: bool = field(default=False, metadata={"static": True})
+    pooled1: tuple[Array, ...] = ()
+    pooled2: tuple[Array, ...] = ()
 
     @property
     def nngp(self) -> Float[Array, "n1 n2"] | Float[Array, "n"]:
         """The covariance; the two roots are stored, one per input, not one per pair."""
-        return covariance(self._norm, self.cosine)
+        return covariance(self.norm, self.cosine)
 
     @property
-    def _norm(self) -> Array:
+    def norm(self) -> Array:
         return once(safe_sqrt(self.var1)) * once(safe_sqrt(self.var2))
 
     @property
-    def _rest(self) -> Array:
-        return rest(self._norm, self.cosine)
+    def rest(self) -> Array:
+        return rest(self.norm, self.cosine)
 
 
 # Numbers that a fast cache holds.
@@ -90,11 +104,11 @@ def kernel_of(signal: Signal) -> Kernel:
 
 
 class Inputs(NamedTuple):
-    """Raw inputs `x` (n, d), with what the kernels need of them.
+    """Raw inputs `x` (n, d) or (n, *space, d), with what the kernels need of them.
 
     **Fields**: `x` (n, d); `scale` (n,), a power of two, of which the largest entry is between one
     half and one; `variance` (n,), x · x / d; `unit` (n, d), x at length one; `length` (n,), the
-    factor of `unit` in x/sqrt(d), not zero where x is.
+    factor of `unit` in x/sqrt(d), not zero where x is; `pooled`, as in `Signal`.
     """
 
     x: Float[Array, "n d"]
@@ -102,21 +116,22 @@ class Inputs(NamedTuple):
     variance: Float[Array, "n"]
     unit: Float[Array, "n d"]
     length: Float[Array, "n"]
+    pooled: tuple[Array, ...] = ()
 
 
-def inputs(x: Float[Array, "n d"]) -> Inputs:
-    """The `Inputs` of x (n, d)."""
+def inputs(x: Float[Array, "n *d"]) -> Inputs:
+    """The `Inputs` of x (n, d), or of each pixel of x (n, *space, d)."""
     # Squares are taken of entries near one: those of x itself may overflow, or vanish, where x · x
     # / d or the angles are well within the dtype.  A power of two changes no digit.
     _, exponent = jnp.frexp(jax.lax.stop_gradient(jnp.abs(x).max(-1, initial=0)))
     scale = jnp.ldexp(jnp.ones((), x.dtype), exponent)
-    near_one = x / scale[:, None]
+    near_one = x / scale[..., None]
     length2 = (near_one * near_one).sum(-1)
     # An input of length zero stays zero: its divisor is one, so that its derivative is finite.
     length = jnp.where(length2 == 0, 1, safe_sqrt(length2))
     variance = length2 / x.shape[-1] * scale * scale
     return Inputs(
-        x, scale, variance, near_one / length[:, None], length * (scale / x.shape[-1] ** 0.5)
+        x, scale, variance, near_one / length[..., None], length * (scale / x.shape[-1] ** 0.5)
     )
 
 
@@ -151,7 +166,7 @@ def input_signal(
     # A condition on the whole tile, since `where` would compute the differences in any case.
     gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
     inner = product * inputs1.length[:, None] * inputs2.length[None, :]
-    cosine, gap = well_kept(*_with_rates(zero, inner, cosine, gap))
+    cosine, gap = well_kept(*with_rates(zero, inner, cosine, gap))
     return Signal(var1, var2, cosine, gap, jnp.zeros_like(gap), features)
 
 
@@ -208,10 +223,11 @@ def through_dense(
     """
     own = weight_gain * signal.nngp + bias_gain
     zero = (signal.var1 == 0) | (signal.var2 == 0)
-    angle = _with_rates(zero, weight_variance * signal._rest, signal.cosine, signal.gap)
+    angle = with_rates(zero, weight_variance * signal.rest, signal.cosine, signal.gap)
     var1, var2 = weight_variance * signal.var1, weight_variance * signal.var2
     ntk = own + weight_variance * signal.ntk
-    weights = Signal(var1, var2, *angle, ntk, width, gaussian=True)
+    bare = replace(signal, features=width, gaussian=True, mean1=None, mean2=None)
+    weights = replace(bare, var1=var1, var2=var2, cosine=angle[0], gap=angle[1], ntk=ntk)
     bias = jnp.asarray(bias_variance, signal.ntk.dtype)
     return add_branch(weights, _paired(bias, jnp.zeros_like(bias), width, gaussian=True))
 
@@ -230,14 +246,78 @@ def through_dual(signal: Signal, dual: Dual) -> Signal:
     before = pair(signal.var1, signal.var2, signal.cosine, signal.gap)
     value, slope = dual.value_and_slope(before)
     cosine, gap = dual.cosine_and_gap(before, value)
+    var1, var2 = dual.diagonal(signal.var1), dual.diagonal(signal.var2)
+    mean1 = mean2 = None
+    if dual.mean is not None:
+        mean1 = dual.mean(signal.var1) * inverse_root(var1)
+        mean2 = dual.mean(signal.var2) * inverse_root(var2)
     return replace(
         signal,
-        var1=dual.diagonal(signal.var1),
-        var2=dual.diagonal(signal.var2),
+        var1=var1,
+        var2=var2,
         cosine=cosine,
         gap=gap,
         ntk=slope * signal.ntk,
         gaussian=False,
+        mean1=mean1,
+        mean2=mean2,
+    )
+
+
+def scaled(signal: Signal, factor1: Array, factor2: Array) -> Signal:
+    """The signal in which the entries of each input are multiplied by a factor of its own.
+
+    `factor1` is of the shape of `var1`, `factor2` of that of `var2`, none negative; or both are one
+    number.
+    """
+    both = factor1 * factor2
+    var1, var2 = factor1 * factor1 * signal.var1, factor2 * factor2 * signal.var2
+    zero = (var1 == 0) | (var2 == 0)
+    cosine, gap = with_rates(zero, both * signal.rest, signal.cosine, signal.gap)
+    return replace(
+        signal,
+        var1=var1,
+        var2=var2,
+        cosine=cosine,
+        gap=gap,
+        ntk=both * signal.ntk,
+    )
+
+
+def centred(signal: Signal) -> Signal:
+    """The signal whose entries have lost their mean over the features of each example.
+
+    The covariance loses the product of the two means.  In the limit the tangent kernel stays: the
+    gradient of a mean over n entries, each with n gradients alike, is of order 1/n.
+
+    Raises ValueError where the mean is not known.
+    """
+    if signal.gaussian:
+        return signal
+    if signal.mean1 is None or signal.mean2 is None:
+        raise ValueError(
+            "kernel expects entries of known mean where they are centred, that is a Dense layer or "
+            "a nonlinearity whose dual has `mean`, got other entries, such as the inputs "
+            "themselves, which are data and can be normalised before they are passed"
+        )
+    # With the shares u² of the variance and w² of the squared mean in the mean square, ρ is
+    # u1 u2 ρ' + w1 w2: 1 - ρ' is a difference whose terms are all small when it is.
+    w1, w2 = signal.mean1, signal.mean2
+    share1, share2 = (jnp.maximum(1 - w * w, 0) for w in (w1, w2))
+    var1, var2 = once(share1) * signal.var1, once(share2) * signal.var2
+    u1, u2 = once(safe_sqrt(share1)), once(safe_sqrt(share2))
+    zero = (var1 == 0) | (var2 == 0)
+    product = jnp.where(zero, 1, u1 * u2)
+    near, far = signed_gaps(signal)
+    stretch = (u1 - u2) ** 2
+    near = (near - (stretch + (w1 - w2) ** 2) / 2) / product
+    far = (far - (stretch + (w1 + w2) ** 2) / 2) / product
+    cosine = jnp.where(zero, 1, (signal.cosine - w1 * w2) / product)
+    gap = jnp.where(zero, 0, jnp.maximum(jnp.minimum(near, far), 0))
+    cosine, gap = well_kept(*with_rates(zero, signal.rest, cosine, gap))
+    nothing = jnp.zeros_like(w1), jnp.zeros_like(w2)
+    return replace(
+        signal, var1=var1, var2=var2, cosine=cosine, gap=gap, mean1=nothing[0], mean2=nothing[1]
     )
 
 
@@ -254,17 +334,17 @@ def add_branch(signal: Signal, branch: Signal) -> Signal:
     u, v = u1 * u2, v1 * v2
     apart = ((u1 - u2) ** 2 + (v1 - v2) ** 2) / 2
     # Zero, with the derivatives that the roots u and v of shares that are zero have not.
-    inner = signal._rest + branch._rest
+    inner = signal.rest + branch.rest
     left = inner * inverse_root(var1) * inverse_root(var2)
     apart += _rest_of_shares(signal.var1, branch.var1) + _rest_of_shares(signal.var2, branch.var2)
-    (near, far), (near_branch, far_branch) = _signed_gaps(signal), _signed_gaps(branch)
+    (near, far), (near_branch, far_branch) = signed_gaps(signal), signed_gaps(branch)
     # The smaller of 1 ∓ ρ, whose sign rounding may turn at ρ = 0; `minimum` gives each of two equal
     # ones half its derivative, which is the derivative zero of |ρ| there.
     gap = jnp.minimum(
         apart + u * near + v * near_branch - left, apart + u * far + v * far_branch + left
     )
     cosine = u * signal.cosine + v * branch.cosine + left
-    cosine, gap = well_kept(*_with_rates((var1 == 0) | (var2 == 0), inner, cosine, gap))
+    cosine, gap = well_kept(*with_rates((var1 == 0) | (var2 == 0), inner, cosine, gap))
     return replace(
         signal,
         var1=var1,
@@ -273,6 +353,8 @@ def add_branch(signal: Signal, branch: Signal) -> Signal:
         gap=gap,
         ntk=signal.ntk + branch.ntk,
         gaussian=signal.gaussian and branch.gaussian,
+        mean1=None if signal.mean1 is None else u1 * signal.mean1,
+        mean2=None if signal.mean2 is None else u2 * signal.mean2,
     )
 
 
@@ -290,7 +372,7 @@ def _rest_of_shares(*parts: Array) -> Array:
     return replaced(shares / 2, jnp.zeros_like(shares))
 
 
-def _with_rates(zero: Array, inner: Array, cosine: Array, gap: Array) -> tuple[Array, Array]:
+def with_rates(zero: Array, inner: Array, cosine: Array, gap: Array) -> tuple[Array, Array]:
     """cosine and gap, with the derivatives of the covariance `inner` where an input is `zero`."""
     rates = jnp.where(zero, inner, cosine), jnp.where(zero, -inner, gap)
     return replaced(rates[0], cosine), replaced(rates[1], gap)
@@ -299,11 +381,11 @@ def _with_rates(zero: Array, inner: Array, cosine: Array, gap: Array) -> tuple[A
 def _paired(variance: Array, ntk: Array, features: int, gaussian: bool = False) -> Signal:
     """The `Signal` of entries with themselves."""
     one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
-    angle = _with_rates(variance == 0, variance, one, zero)
+    angle = with_rates(variance == 0, variance, one, zero)
     return Signal(variance, variance, *angle, ntk, features, gaussian=gaussian)
 
 
-def _signed_gaps(signal: Signal) -> tuple[Array, Array]:
+def signed_gaps(signal: Signal) -> tuple[Array, Array]:
     """1 - ρ and 1 + ρ."""
     obtuse = signal.cosine < 0
     near, far = signal.gap, 2 - signal.gap

@@ -18,6 +18,7 @@ from ntkbook.networks.activations import Nonlinearity
 from ntkbook.networks.containers import Container, Residual, Serial
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
+from ntkbook.networks.probe import is_foreign
 from ntkbook.tangents.features import inner_products
 from ntkbook.tangents.model import network_of
 
@@ -32,7 +33,10 @@ def _supported(layer: Layer) -> bool:
     # `type` and not `isinstance`: a subclass may compute something else, which no factors know.
     if isinstance(layer, Container) and type(layer) in (Serial, Residual):
         return all(map(_supported, layer.layers))
-    return type(layer) is Dense or isinstance(layer, Nonlinearity)
+    if isinstance(layer, Nonlinearity):
+        return True
+    # Layers of this package that have no parameters pass signals on, whatever they compute.
+    return not is_foreign(layer) and (type(layer) is Dense or type(layer)._init is Layer._init)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -121,4 +125,4 @@ def _run(layer: Layer, params: PyTree, x: Array, visit: Callable[[Array, Array],
     z = x
     for inner, inner_params in layer.pairs(params):
         z = _run(inner, inner_params, z, visit)
-    return x + z if isinstance(layer, Residual) else z
+    return layer.joined(x, z) if isinstance(layer, Residual) else z

@@ -20,9 +20,9 @@ from ntkbook._base.arrays import gram
 from ntkbook._base.compiled import compiled
 from ntkbook._base.hints import guided
 from ntkbook._base.messages import Short
+from ntkbook._base.rows import checked_rows
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.rows import checked_rows
 from ntkbook.networks.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
 from ntkbook.tangents.model import checked_inputs, second_inputs
@@ -88,7 +88,7 @@ def monte_carlo_kernel(
             "net must be a network of this package or a tuple of functions (init, apply), got "
             f"{described(net)}"
         )
-    read = checked_rows if isinstance(net, Layer) else _examples
+    read = partial(checked_rows, spatial=net.spatial) if isinstance(net, Layer) else _examples
     x1 = checked_inputs("x1", read("x1", x1))
     x2 = second_inputs(x1, None if x2 is None else read("x2", x2))
     samples, batch_size = (

@@ -41,7 +41,7 @@ class Verdicts:
 
 
 def judge(folder: Path) -> Verdicts:
-    """Run the project's own gate on every notebook below ``folder``/book."""
+    """Run the project's own gate on every notebook below ``folder``/book, by one process."""
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(ROOT / name, folder / name)
     for tools in (Path("book", "_ext"), Path("tests", "helpers")):
@@ -49,7 +49,7 @@ def judge(folder: Path) -> Verdicts:
     report = folder / "report.xml"
     outer = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "book", f"--junitxml={report}"],
+        [sys.executable, "-m", "pytest", "-n1", "book", f"--junitxml={report}"],
         cwd=folder, env=outer, capture_output=True, text=True,
     )  # fmt: skip
     items = {}

@@ -9,8 +9,8 @@ import sympy as sp
 from exact_duals import cos, cubic, erf, gaussian, gelu, power, rbf, relu_like, sin
 
 import ntkbook as ntk
+from ntkbook._base.tiles import side_of
 from ntkbook.gaussian.pairs import atan
-from ntkbook.networks.tiles import side_of
 
 DIGITS = 50
 DEPTHS = (1, 3, 50)

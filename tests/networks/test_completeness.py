@@ -21,7 +21,7 @@ from exact_duals import CASES
 from test_accuracy import FORMULAS
 
 import ntkbook as ntk
-from ntkbook import estimators, networks
+from ntkbook import architectures, estimators, networks
 from ntkbook.gaussian import duals
 from ntkbook.gaussian.pairs import Dual
 from ntkbook.networks.activations import Nonlinearity
@@ -49,11 +49,12 @@ WITHOUT_A_NAME = {  # not in `estimators.ACTIVATIONS`, though there are no numbe
 
 
 def public(kind: type) -> list[type]:
-    """The public classes of this kind in `ntkbook.networks`, in the order of their modules."""
+    """The public classes of this kind in the folders of layers, in the order of their modules."""
     found = []
-    for module in pkgutil.walk_packages(networks.__path__, "ntkbook.networks."):
-        members = vars(importlib.import_module(module.name)).values()
-        found += [m for m in members if isinstance(m, type) and m.__module__ == module.name]
+    for shelf in (networks, architectures):
+        for module in pkgutil.walk_packages(shelf.__path__, f"{shelf.__name__}."):
+            members = vars(importlib.import_module(module.name)).values()
+            found += [m for m in members if isinstance(m, type) and m.__module__ == module.name]
     return [c for c in found if issubclass(c, kind) and c not in BASES and c.__name__[0] != "_"]
 
 

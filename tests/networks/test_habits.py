@@ -80,10 +80,10 @@ def test_errors_of_calls_that_fit_are_left_as_they_are():
 
 
 def test_names_of_neural_tangents_are_answered():
-    for name in ("stax", "serial", "predict", "empirical_ntk_fn", "Monomial"):
+    for name in ("stax", "serial", "predict", "empirical_ntk_fn", "Monomial", "GlobalAvgPool"):
         with pytest.raises(AttributeError, match=PAGE):
             getattr(ntk, name)
-    for name in ("LayerNorm", "Conv", "GlobalAvgPool", "Dropout"):
+    for name in ("BatchNorm", "ConvTranspose", "MaxPool", "Dropout"):
         with pytest.raises(AttributeError, match="'What the package does not do'"):
             getattr(ntk, name)
     with pytest.raises(AttributeError, match="from ntkbook.estimators import NTKClassifier"):

@@ -17,6 +17,7 @@ from ntkbook import (
     Erf,
     Layer,
     LayerError,
+    LayerNorm,
     Polynomial,
     RectifiedPower,
     Relu,
@@ -45,6 +46,10 @@ OTHERS = [
     Dense(256, parametrization="standard"),
     Residual(Relu(), Dense(256)),
     Residual(Relu(), Dense(64, w_std=0.5)),
+    Residual(Relu(), Dense(64, w_std=1.5), scale=-0.6),
+    LayerNorm(),
+    Serial(Relu(), LayerNorm()),
+    Residual(LayerNorm(), Erf(), Dense(128)),
     Serial(Erf(), Dense(32, w_std=2.0, b_std=0.1), Relu()),
     Serial(*(Relu(), Dense(128, w_std=1.4)) * 3, Relu()),
 ]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from notebooks.compiled import kept_in
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -70,7 +71,7 @@ class Sandbox:
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER)],
             cwd=self.folder,
-            env=_environment(self.folder) | _keeping(compiled),
+            env=_environment(self.folder) | (kept_in(compiled) if compiled else {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -173,16 +174,6 @@ def _environment(folder: Path) -> dict[str, str]:
     fixed |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "OPENBLAS_NUM_THREADS": "1"}
     inherited = {key: os.environ[key] for key in kept if key in os.environ}
     return inherited | {key: str(value) for key, value in own.items()} | fixed
-
-
-def _keeping(compiled: Path | None) -> dict[str, str]:
-    if compiled is None:
-        return {}
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(compiled),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
 
 
 def _copy_font_cache(folder: Path) -> None:

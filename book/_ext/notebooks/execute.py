@@ -23,6 +23,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager
 
 from notebooks import register
 from notebooks.canonical import METADATA, NotebookError, canonical, code_cells
+from notebooks.compiled import kept_in
 from notebooks.problems import opt_outs
 
 T = TypeVar("T")
@@ -155,11 +156,7 @@ async def _cells(
 def _environment(home: str, size: str, caches: Path | None) -> dict[str, str]:
     own = ENVIRONMENT | {"IPYTHONDIR": home, "NTKBOOK_SIZE": size}
     if caches is not None:
-        own |= {
-            "JAX_COMPILATION_CACHE_DIR": str(caches),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        own |= kept_in(caches)
     return os.environ | own
 
 

@@ -27,6 +27,7 @@ from jupyter_cache.base import CacheBundleIn
 from nbformat import NotebookNode
 
 from notebooks.canonical import canonical, code_cells
+from notebooks.compiled import share
 from notebooks.execute import ENVIRONMENT, TIMEOUT_S, Ran, execute, side_by_side
 
 DATA = (".json", ".csv", ".npy", ".npz")
@@ -128,7 +129,7 @@ def _digest(notebook: NotebookNode) -> str:
 
 @contextmanager
 def _compiled(root: Path) -> Iterator[Path]:
-    """A folder for what JAX compiles, this process's alone: JAX does not lock it."""
+    """A folder for what JAX compiles, one notebook's at a time, with what is in the others."""
     place = root / "_build" / ".jupyter_cache" / "compiled"
     place.mkdir(parents=True, exist_ok=True)
     for number in range(1000):
@@ -138,7 +139,8 @@ def _compiled(root: Path) -> Iterator[Path]:
         except Timeout:
             continue
         try:
-            yield place / str(number)
+            share(own := place / str(number), [path for path in place.iterdir() if path.is_dir()])
+            yield own
         finally:
             lock.release()
         return

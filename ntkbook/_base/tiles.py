@@ -1,4 +1,4 @@
-"""Kernels computed tile by tile, so that a few compiled programs serve every number of inputs."""
+"""Matrices of pairs computed tile by tile: a few compiled programs serve every number of rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import jax
 import numpy as np
 
 from ntkbook._base.progress import bar
-from ntkbook._base.types import Array, Float
-from ntkbook.networks.signal import Inputs, Kernel, inputs
+from ntkbook._base.types import Array, Float, PyTree
 
 # The sides of a tile.  Inputs are padded up to one of them, so that a few compiled programs serve
 # matrices of every size; from 16 inputs on, padding little more than doubles the work at worst.
@@ -26,37 +25,41 @@ _AHEAD = 2
 
 
 def tiled(
-    compute: Callable[[Inputs, Inputs, np.ndarray], Kernel],
-    x1: Float[Array, "n1 d"],
-    x2: Float[Array, "n2 d"] | None,
+    compute: Callable[[PyTree, PyTree, np.ndarray], tuple[Array, Array]],
+    prepare: Callable[[np.ndarray], PyTree],
+    sides: tuple[int, ...],
+    x1: Float[Array, "n1 *d"],
+    x2: Float[Array, "n2 *d"] | None,
     shares: int = 0,
     progress: bool = False,
-) -> tuple[Kernel, bool]:
-    """`compute(inputs1, inputs2, identical)`, a `Kernel`, tile by tile into a pair of matrices.
+) -> tuple[tuple[Array, Array], bool]:
+    """`compute(block1, block2, identical)`, a pair of tiles, written into a pair of matrices.
 
-    A tile stays in cache through all layers, and while it is computed the ones before it are
-    written.  With x2 None the kernel of x1 with itself is computed on and above the diagonal and
-    mirrored; on the diagonal the tiles get `identical`, the mask of pairs that are one input.  With
-    `shares` the ntk of a tile is a stack of so many.  `progress` shows a bar.
+    `prepare(x)` makes what `compute` takes of a block of rows, whose number is one of `sides`.  A
+    tile stays in cache while it is computed, and those before it are written meanwhile.  With x2
+    None the pairs of x1 with itself are computed on and above the diagonal and mirrored; on the
+    diagonal the tiles get `identical`, the mask of pairs that are one input.  With `shares` the
+    second matrix is a stack of so many.  `progress` shows a bar.
 
-    Returns the `Kernel`, and whether the sums over its tiles are finite.
+    Returns the two matrices, and whether the sums over their tiles are finite.
     """
     symmetric = x2 is None
-    blocks1 = _blocks(x1)
-    blocks2 = blocks1 if x2 is None else _blocks(x2)
+    blocks1 = _blocks(prepare, sides, x1)
+    blocks2 = blocks1 if x2 is None else _blocks(prepare, sides, x2)
     shape = len(x1), len(x1 if x2 is None else x2)
-    nngp = _aligned(shape, x1.dtype)
-    ntk = _aligned((shares, *shape) if shares else shape, x1.dtype)
+    matrices = [_aligned(shape, x1.dtype)]
+    matrices += [_aligned((shares, *shape) if shares else shape, x1.dtype)]
 
+    lengths = [side_of(count, sides) for count in shape]
     corners = [(i, j) for i in blocks1 for j in blocks2 if not symmetric or i <= j]
-    waiting: deque[tuple[tuple[int, int], Kernel]] = deque()
+    waiting: deque[tuple[tuple[int, int], tuple[Array, Array]]] = deque()
     finite = True
     shown: Any = bar(len(corners), "tile") if progress else nullcontext()
 
     def write() -> None:
         nonlocal finite
-        (i, j), tile = waiting.popleft()
-        for matrix, part in ((nngp, tile.nngp), (ntk, tile.ntk)):
+        (i, j), tiles = waiting.popleft()
+        for matrix, part in zip(matrices, tiles, strict=True):
             # The sum, taken while the tile is in cache, is finite only if every entry is.
             values = _place(matrix, part, i, j, symmetric)
             with np.errstate(over="ignore"):
@@ -66,15 +69,15 @@ def tiled(
 
     with shown:
         for i, j in corners:
-            inputs1, inputs2 = blocks1[i], blocks2[j]
-            identical = np.eye(len(inputs1.x), len(inputs2.x), dtype=bool) & (symmetric and i == j)
-            waiting.append(((i, j), compute(inputs1, inputs2, identical)))
+            identical = np.eye(lengths[0], lengths[1], dtype=bool) & (symmetric and i == j)
+            waiting.append(((i, j), compute(blocks1[i], blocks2[j], identical)))
             if len(waiting) > _AHEAD:
                 write()
         while waiting:
             write()
     # Nobody else holds the matrices, so JAX may keep them where they are.
-    return Kernel(*(jax.device_put(matrix, may_alias=True) for matrix in (nngp, ntk))), finite
+    first, second = (jax.device_put(matrix, may_alias=True) for matrix in matrices)
+    return (first, second), finite
 
 
 def _place(matrix: np.ndarray, tile: Array, i: int, j: int, symmetric: bool) -> np.ndarray:
@@ -93,26 +96,33 @@ def _place(matrix: np.ndarray, tile: Array, i: int, j: int, symmetric: bool) -> 
     return values
 
 
-def _blocks(x: Float[Array, "n d"]) -> dict[int, Inputs]:
-    """First row → the `Inputs` of a block of rows, padded with zeros to the side of a tile."""
+def _blocks(
+    prepare: Callable[[np.ndarray], PyTree], sides: tuple[int, ...], x: Float[Array, "n *d"]
+) -> dict[int, PyTree]:
+    """First row → what `prepare` makes of a block, padded with zeros to the side of a tile."""
     whole = np.asarray(x)
-    side = side_of(len(whole))
-    rows = ((start, whole[start : start + side]) for start in range(0, len(whole), side))
-    return {start: _inputs(np.pad(part, ((0, side - len(part)), (0, 0)))) for start, part in rows}
+    side = side_of(len(whole), sides)
+    blocks = {}
+    for start in range(0, len(whole), side):
+        part = whole[start : start + side]
+        blocks[start] = prepare(np.pad(part, [(0, side - len(part)), *[(0, 0)] * (x.ndim - 1)]))
+    return blocks
 
 
-def side_of(n: int) -> int:
+def sides_of(entries: int, largest: int = SIDES[-1]) -> tuple[int, ...]:
+    """The sides of tiles with so many entries for each pair of inputs: of images a single one."""
+    return SIDES if entries == 1 else (max(1, round(largest / entries**0.5)),)
+
+
+def side_of(n: int, sides: tuple[int, ...] = SIDES) -> int:
     """The smallest side that holds n rows, or one of the two largest."""
-    for side in SIDES:
+    for side in sides:
         if n <= side:
             return side
-    smaller, larger = SIDES[-2:]
+    smaller, larger = (sides[0], *sides)[-2:]
     padded = {side: math.ceil(n / side) * side for side in (smaller, larger)}
     # A pair of inputs costs some 20 % less in the larger tile.
     return smaller if 1.2 * padded[smaller] ** 2 < padded[larger] ** 2 else larger
-
-
-_inputs = jax.jit(inputs)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

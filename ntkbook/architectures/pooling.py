@@ -1,0 +1,120 @@
+"""Averages over pixels, the layers by which an architecture forgets where something was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ntkbook._base.hints import guided, guided_layer
+from ntkbook._base.rows import require_entries
+from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
+from ntkbook.architectures.windows import Windows, bare, pooled, windows_of
+from ntkbook.networks.layer import Layer
+from ntkbook.networks.signal import Signal
+
+
+class _Pool(Layer):
+    """What averages over pixels: without parameters, and in need of all pairs of pixels."""
+
+    @property
+    def spatial(self) -> bool:
+        return True
+
+    @property
+    def mixes_pixels(self) -> bool:
+        return True
+
+    def width_after(self, features: int) -> int:
+        return self.shape_after((features,))[-1]
+
+
+@guided_layer
+@dataclass(frozen=True)
+class AvgPool(_Pool):
+    """The average of each channel over windows of pixels.
+
+    Its kernels are averages over all pairs of pixels of two windows, so that whatever comes before
+    it is computed for all pairs of pixels.  Covariances may cancel in them: pairs of images that
+    are closer than a few units of rounding after it count as parallel.
+
+    **Arguments**: `shape` of the window, a length for each axis of space, or a number for the
+    single axis of a sequence; `strides`, the shape if not given; `padding` as for `Conv`, whose
+    zeros count in the average.
+
+    **Raises**: TypeError or ValueError for other values; later, ValueError for images with other
+    axes, or smaller than the window.
+
+    **Source**: Novak et al. 2019, section 3.2.
+
+    >>> AvgPool((2, 2)).apply((), jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    """
+
+    shape: int | Sequence[int]
+    strides: int | Sequence[int] | None = None
+    padding: str = "valid"
+
+    def __post_init__(self) -> None:
+        windows = self.windows
+        object.__setattr__(self, "shape", windows.shape)
+        object.__setattr__(self, "strides", windows.strides)
+
+    @property
+    def windows(self) -> Windows:
+        """Where averages are taken."""
+        strides = self.shape if self.strides is None else self.strides
+        return windows_of(self.shape, strides, self.padding)
+
+    @guided
+    def apply(self, params: PyTree, x: Num[ArrayLike, "n *space c"]) -> Float[Array, "n *pixels c"]:
+        """Averages of images (n, *space, channels); `params` is ()."""
+        require_entries(x)
+        x = jnp.asarray(x)
+        self.shape_after(x.shape[1:])
+        return self.windows.mean(x, range(1, x.ndim - 1))
+
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        self.shape_after((*signal.space, 1))
+        return _pooled(bare(signal), self.windows)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*self.windows.after(repr(self), shape[:-1]), shape[-1])
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(_Pool):
+    """The average of each channel over all pixels: vectors, one entry a channel.
+
+    Its kernels are averages over all pairs of pixels.  After circular convolutions a shift of an
+    image changes none of them.
+
+    **Source**: Novak et al. 2019, section 3.2; Arora et al. 2019, section 4.
+
+    >>> GlobalAveragePool().apply((), jnp.ones((5, 8, 8, 3))).shape
+    (5, 3)
+    """
+
+    @guided
+    def apply(self, params: PyTree, x: Num[ArrayLike, "n *space c"]) -> Float[Array, "n c"]:
+        """Averages of images (n, *space, channels); `params` is ()."""
+        require_entries(x)
+        x = jnp.asarray(x)
+        self.shape_after(x.shape[1:])
+        return x.mean(tuple(range(1, x.ndim - 1)))
+
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        self.shape_after((*signal.space, 1))
+        return _pooled(bare(signal), None)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) < 2:
+            raise ValueError(
+                "GlobalAveragePool() expects images, got vectors; it comes instead of Flatten()"
+            )
+        return (shape[-1],)
+
+
+_pooled = jax.jit(pooled, static_argnames="windows")
