@@ -104,17 +104,20 @@ def missing(cls: type) -> Iterator[str]:
     if not on_the_api_page(name, module):
         yield f"{name}: step {6 if activation else 4}, list {module} in book/appendix/api.md"
     if not activation:
-        yield from _missing_of_a_layer(name)
+        yield from _missing_of_a_layer(name, cls.spatial is not Layer.spatial)
     elif _without_example(cls):
         yield _without_example(cls)
     else:
         yield from _missing_of_an_activation(cls)
 
 
-def _missing_of_a_layer(name: str) -> Iterator[str]:
+def _missing_of_a_layer(name: str, spatial: bool) -> Iterator[str]:
+    # `check_layer` draws vectors: layers of images have their sampled networks elsewhere.
     file = "tests/tangents/test_check_layer.py"
-    if f"    {name}(" not in (ROOT / file).read_text("utf-8"):
-        yield f"{name}: step 5, add an example of it to OTHERS in {file}"
+    table, example = ("OTHERS", f"    {name}(") if not spatial else ("the tests", f"{name}(")
+    file = "tests/architectures/test_convolution.py" if spatial else file
+    if example not in (ROOT / file).read_text("utf-8"):
+        yield f"{name}: step 5, add an example of it to {table} in {file}"
 
 
 def on_the_api_page(name: str, module: str) -> bool:
