@@ -60,6 +60,19 @@ def test_limit_is_eigenlearning_of_equal_modes():
     )
 
 
+def test_the_published_minimum_beyond_the_peak():
+    # Hastie et al. 2022, section 3: for SNR > 1 at p/N = √SNR/(√SNR − 1), and none for SNR ≤ 1.
+    n, noise, signal = 1000.0, 0.25, 4.0
+    root = (signal / noise) ** 0.5
+    best = n * root / (root - 1)
+    around = np.array([0.999, 1, 1.001]) * best
+    risks = least_squares_limit(n, around, noise, signal)
+    assert risks[1] < min(risks[0], risks[2]) < signal
+    np.testing.assert_allclose(risks[1], noise * (2 * root - 1), rtol=1e-12)
+    ever_falling = least_squares_limit(n, np.linspace(1001.0, 50000.0, 200), noise, noise)
+    assert (np.diff(ever_falling) < 0).all()
+
+
 def test_the_best_ridge_is_where_it_should_be():
     p, noise, size = np.array([20.0, 100.0, 400.0]), 0.25, 2.0
     best = p * noise / size
