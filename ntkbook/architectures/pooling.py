@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,8 @@ class AvgPool(_Pool):
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         self.shape_after((*signal.space, 1))
-        return _pooled(bare(signal), self.windows)
+        # Averages of Gaussian entries are Gaussian.
+        return replace(_pooled(bare(signal), self.windows), gaussian=signal.gaussian)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*self.windows.after(repr(self), shape[:-1]), shape[-1])
@@ -107,7 +108,7 @@ class GlobalAveragePool(_Pool):
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         self.shape_after((*signal.space, 1))
-        return _pooled(bare(signal), None)
+        return replace(_pooled(bare(signal), None), gaussian=signal.gaussian)
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2:

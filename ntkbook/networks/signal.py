@@ -236,12 +236,13 @@ def through_dual(signal: Signal, dual: Dual) -> Signal:
     """K becomes E[φ(u) φ(v)], and Θ is multiplied by E[φ'(u) φ'(v)].
 
     Raises ValueError when the entries are not Gaussian, that is when no dense layer comes
-    between this nonlinearity and the inputs or another nonlinearity.
+    between this nonlinearity and the inputs, another nonlinearity or Flatten().
     """
     if not signal.gaussian:
         raise ValueError(
             "kernel expects a Dense layer before each nonlinearity, got a nonlinearity that "
-            "follows the inputs or another nonlinearity, where the signal is not Gaussian"
+            "follows the inputs, another nonlinearity or Flatten(), where entries are not Gaussian "
+            "of one variance"
         )
     before = pair(signal.var1, signal.var2, signal.cosine, signal.gap)
     value, slope = dual.value_and_slope(before)

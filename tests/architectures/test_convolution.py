@@ -290,6 +290,19 @@ def test_sampled_networks_of_random_architecture(seed):
         assert (off < allowed).all(), (name, net)
 
 
+@pytest.mark.parametrize("pool", [AvgPool(2), GlobalAveragePool()], ids=repr)
+def test_a_nonlinearity_may_follow_the_average_of_a_convolution(pool):
+    x, end = jax.random.normal(jax.random.key(0), (2, 6, 2)), Dense(1, w_std=1.3)
+    conv, flat = Conv(256, 3, w_std=1.5, b_std=0.3), [Flatten()] * isinstance(pool, AvgPool)
+    net, wrong = Serial(conv, pool, Relu(), *flat, end), Serial(conv, Relu(), pool, *flat, end)
+    keys = jax.random.split(jax.random.key(1), 60)
+    draw = jax.vmap(lambda key: ntk.empirical_ntk(net.apply, net.init(key, (6, 2)), x))
+    sampled = jax.jit(draw)(keys)
+    mean, error = sampled.mean(0), sampled.std(0, ddof=1) / 60**0.5
+    assert (abs(mean - net.kernel(x).ntk) < 4 * error).all()
+    assert not (abs(mean - wrong.kernel(x).ntk) < 4 * error).all()
+
+
 def test_finite_networks_train_and_linearise():
     x, y = images(15, 4, 7, 2), images(16, 4, 1)
     net = mixed(16)
