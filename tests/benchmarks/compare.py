@@ -1,6 +1,6 @@
 """Time ntkbook beside its peers and record the result for the book's page on speed.
 
-    python tests/benchmarks/compare.py PEERS [--rounds 3]
+    python tests/benchmarks/compare.py PEERS [--rounds 3] [--cases pool flatten …]
     python tests/benchmarks/compare.py --against CHECKOUT [--rounds 3]
 
 The second form times another checkout of this package instead, such as the commit before, and
@@ -8,7 +8,8 @@ records nothing.  Run it on an idle machine with the book's own Python.  PEERS i
 each peer gets an environment of its own on the first run (their requirements contradict the book's
 and are never among them).  The libraries run in turn, in fresh processes, several rounds; a ratio
 is the median over rounds of the ratios within one round, so that a machine that slows down slows
-down all.
+down all.  With --cases only these are timed, and the record keeps its other rows, each of which
+says when and on which machine it was measured.
 """
 
 import argparse
@@ -33,8 +34,9 @@ PEERS = {
     ],
     "scikit-ntk 1.2.1": [["scikit-ntk==1.2.1", "jax==0.10.2", "jaxlib==0.10.2"]],
 }
-CASES = [(case, dtype) for case in ("relu", "erf") for dtype in ("float64", "float32")]
-CASES += [("empirical-1", "float64"), ("empirical-10", "float64")]
+INFINITE = ("relu", "erf", "pool", "flatten")
+CASES = [(case, dtype) for case in INFINITE for dtype in ("float64", "float32")]
+CASES += [(case, "float64") for case in ("empirical-1", "empirical-10", "convolutional-10")]
 
 
 def environment(folder, name):
@@ -51,7 +53,11 @@ def environment(folder, name):
 def takes_part(name, case, dtype):
     if name.startswith("scikit-ntk"):
         return (case, dtype) == ("relu", "float64")
-    return not (case.startswith("empirical") and name.endswith("jax 0.10.2"))
+    if name == "floor":
+        return case.startswith(("relu", "erf", "empirical"))
+    if name == "angles":
+        return case == "relu"
+    return not (name.endswith("jax 0.10.2") and "-" in case)
 
 
 def run(python, library, case, dtype, checkout=HERE.parents[1]):
@@ -78,22 +84,24 @@ def main():
     parser.add_argument("peers", type=Path, nargs="?")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     parser.add_argument("--rounds", type=int, default=3)
+    named = sorted({case for case, _ in CASES})
+    parser.add_argument("--cases", nargs="+", choices=named, default=named)
     options = parser.parse_args()
     if (options.peers is None) == (options.against is None):
         parser.error("expected either PEERS or --against CHECKOUT")
     if options.against:
-        against(options.against.resolve(), options.rounds)
+        against(options.against.resolve(), options)
     else:
         record_peers(options)
 
 
-def against(checkout, rounds):
+def against(checkout, options):
     """Print how long the other checkout takes, as multiples of this one, for each size."""
     if not (checkout / "ntkbook" / "__init__.py").is_file():
         raise SystemExit(f"--against must be a checkout of this package, got {checkout}")
-    for case, dtype in CASES:
+    for case, dtype in chosen(options):
         pairs = []
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             ours = run(sys.executable, "ntkbook", case, dtype)
             pairs.append((ours, run(sys.executable, "ntkbook", case, dtype, checkout)))
         for i, row in enumerate(pairs[0][0]):
@@ -102,13 +110,26 @@ def against(checkout, rounds):
             print(case, dtype, f"n = {row['n']}: {statistics.median(ratios):.2f} ({ends})")
 
 
+def chosen(options):
+    return [(case, dtype) for case, dtype in CASES if case in options.cases]
+
+
 def record_peers(options):
-    pythons = {"ntkbook": Path(sys.executable), "floor": Path(sys.executable)}
+    pythons = dict.fromkeys(("ntkbook", "floor", "angles"), Path(sys.executable))
     pythons |= {name: environment(options.peers, name) for name in PEERS}
-    results = []
-    for case, dtype in CASES:
-        names = [name for name in pythons if name in ("ntkbook", "floor")]
-        names += [name for name in PEERS if takes_part(name, case, dtype)]
+    place = HERE / "results.json"
+    before = json.loads(place.read_text("utf-8"))
+    results = [entry for entry in before["results"] if entry["case"] not in options.cases]
+    setting = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {processor_name()}",
+        "rounds": options.rounds,
+        "python": platform.python_version(),
+        "ntkbook": importlib.metadata.version("ntkbook"),
+    }
+    for case, dtype in chosen(options):
+        names = ["ntkbook", *(name for name in pythons if name != "ntkbook")]
+        names = [name for name in names if name == "ntkbook" or takes_part(name, case, dtype)]
         rounds = {name: [] for name in names}
         for _ in range(options.rounds):
             for name in names:
@@ -122,17 +143,11 @@ def record_peers(options):
                 for i in range(len(pairs[0][0]))
             ]
             entry = {"case": case, "dtype": dtype, "library": name, "rows": combine(rounds[name])}
-            results.append(entry | {"ratios": ratios})
+            results.append(setting | entry | {"ratios": ratios})
             print("  ", name, [round(ratio, 2) for ratio in ratios], flush=True)
-    record = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {processor_name()}",
-        "python": platform.python_version(),
-        "ntkbook": importlib.metadata.version("ntkbook"),
-        "rounds": options.rounds,
-        "results": results,
-    }
-    (HERE / "results.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    order = [case for case, _ in CASES]
+    results.sort(key=lambda entry: order.index(entry["case"]))
+    place.write_text(json.dumps({"results": results}, indent=1) + "\n", "utf-8")
 
 
 def processor_name():
