@@ -12,12 +12,18 @@ from sphinx.util.docutils import SphinxDirective
 
 SOURCE = Path("tests", "benchmarks", "results.json")
 GPU_RECORDS = Path("tests", "gpu", "records")
+LAYERS = "three {} layers, 784 features"
+CONVOLUTIONS = "two 3 × 3 convolutions, images of 8 × 8 pixels"
 TITLES = {
-    "relu": "Infinite width, three ReLU layers, 784 features",
-    "erf": "Infinite width, three erf layers, 784 features",
+    "relu": f"Infinite width, {LAYERS.format('ReLU')}",
+    "erf": f"Infinite width, {LAYERS.format('erf')}",
+    "pool": f"Infinite width, {CONVOLUTIONS}, averaged over pixels",
+    "flatten": f"Infinite width, {CONVOLUTIONS}, read out pixel by pixel",
     "empirical-1": "Empirical kernel, three layers of 512 ReLU units, one output",
     "empirical-10": "Empirical kernel, three layers of 512 ReLU units, ten outputs",
+    "convolutional-10": f"Empirical kernel, {CONVOLUTIONS}, 64 channels, ten outputs",
 }
+FLOORS = {"floor": "matrix products alone", "angles": "one product, three angles and roots a pair"}
 
 
 def duration(seconds):
@@ -25,11 +31,26 @@ def duration(seconds):
 
 
 def setting(record):
-    """One sentence on where and when the times were taken."""
-    return (
-        f"Recorded on {record['date']} on {record['machine']}, with Python {record['python']} and "
-        f"ntkbook {record['ntkbook']}; rounds of fresh processes: {record['rounds']}."
+    """A sentence for each time and machine, if there are several with the cases of each."""
+    places: dict[tuple, list] = {}
+    for entry in record["results"]:
+        keys = ("date", "machine", "python", "ntkbook", "rounds")
+        cases = places.setdefault(tuple(entry[key] for key in keys), [])
+        if entry["case"] not in cases:
+            cases.append(entry["case"])
+    ordered = sorted(places.items())
+    return " ".join(
+        f"{'Recorded' if len(places) == 1 else numbers(cases) + ' recorded'} on {date} on "
+        f"{machine}, with Python {python} and ntkbook {version}; rounds of fresh processes: "
+        f"{rounds}."
+        for (date, machine, python, version, rounds), cases in ordered
     )
+
+
+def numbers(cases):
+    """Which tables, by their numbers."""
+    found = [str(list(TITLES).index(case) + 1) for case in cases]
+    return f"Table{'s' * (len(found) > 1)} {', '.join(found)}"
 
 
 def tables(record):
@@ -40,7 +61,7 @@ def tables(record):
     lines = []
     for (case, dtype), entries in groups.items():
         sizes = [row["n"] for row in entries[0]["rows"]]
-        lines += [f"**{TITLES[case]}, {dtype}**", ""]
+        lines += [f"**{list(TITLES).index(case) + 1}. {TITLES[case]}, {dtype}**", ""]
         lines += [
             "| library | "
             + " | ".join(f"N = {n}" for n in sizes)
@@ -60,11 +81,9 @@ def tables(record):
 
 
 def name(entry):
-    if entry["library"] == "floor":
-        return "matrix products alone"
     if entry["library"] == "ntkbook":
         return f"**ntkbook**, jax {entry['rows'][0]['jax']}"
-    return entry["library"]
+    return FLOORS.get(entry["library"], entry["library"])
 
 
 # Cards
