@@ -163,6 +163,18 @@ def test_nearly_equal_parallel_and_antipodal_images(layers):
             assert abs(kernel.ntk[0, j] - truth) < 2e-15 * layers * abs(kernel.ntk[0, 0]), j
 
 
+def test_averages_that_nearly_or_exactly_vanish():
+    """Each pixel is a hundred times the average: Θ(x, 3x) = 3 Θ(x, x), and of no average zero."""
+    x, flat = images(2, 6, 2), images(0, 2, 6, 2)
+    x, flat = x - x.mean(0) + 1e-2 * images(7, 1, 2), flat - flat.mean(1, keepdims=True)
+    conv = Conv(8, 3, padding="circular", w_std=1.3)
+    net = Serial(conv, GlobalAveragePool(), Relu(), Dense(1))
+    kernel = net.kernel(np.stack([x, 3 * x, *flat]))
+    theta = kernel.ntk
+    np.testing.assert_allclose(theta[0, 1], [3 * theta[0, 0], theta[1, 1] / 3], rtol=1e-11)
+    assert (kernel.nngp[2:] == 0).all()
+
+
 def test_single_precision():
     x = images(6, 3, 5, 2).astype(np.float32)
     net = convolutional(GlobalAveragePool())
@@ -195,6 +207,17 @@ def test_blank_images_and_pixels_have_derivatives():
     scales = net.hyperparameters()
     rates = jax.grad(lambda h: net.kernel(x, hyperparameters=h).ntk.sum())(scales)
     assert all(jnp.isfinite(r) for r in jax.tree.leaves(rates))
+
+
+def test_the_derivative_at_a_blank_image_is_that_of_a_smooth_kernel():
+    net = Serial(Conv(8, 3, w_std=1.3, padding="circular"), Erf(), Flatten(), Dense(1))
+    x, direction = images(0, 1, 5, 2), images(1, 1, 5, 2)
+
+    def value(t):
+        return net.kernel(x, t * direction).ntk[0, 0]
+
+    rate = (value(1e-4) - value(-1e-4)) / 2e-4
+    np.testing.assert_allclose(jax.grad(value)(0.0), rate, rtol=1e-7)
 
 
 # Gradients, shares, tracing.

@@ -35,8 +35,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("algebra", "evidence", "gaussian", "networks", "tangents", "training", "theory")
-TESTS = {"algebra": "evidence"}  # folders of tests, where they have another name
+FOLDERS = (
+    "algebra", "architectures", "evidence", "gaussian", "networks", "tangents", "theory", "training"
+)  # fmt: skip
+# Where tests of a folder are, if not in one of its name alone.
+TESTS = {
+    "algebra": ("evidence",),
+    "gaussian": ("gaussian", "evidence"),
+    "tangents": ("tangents", "test_arguments.py"),
+}
 SECONDS = 1800.0  # for all tests; a mutant may loop for ever, and then counts as killed
 # The bar in `X | None` is no mathematics, and a bit of a float is an error at once.
 TRIVIAL = re.compile(r"Operator_(BitOr_|(Add|Sub|Mul|Div|FloorDiv|Mod|Pow)_(Bit|LShift|RShift))")
@@ -117,7 +124,7 @@ def killer(mutant: dict[str, Any], cases: str, cosmic: str, copy: Path) -> str |
     change = (mutant["file"], mutant["operator"], str(mutant["occurrence"]))
     subprocess.run([cosmic, "apply", *change], cwd=copy, check=True)
     mutant["change"] = changed(before, module.read_text("utf8"))
-    tests = [mutant["file"], f"tests/{TESTS.get(folder, folder)}"]
+    tests = [mutant["file"], *(f"tests/{name}" for name in TESTS.get(folder, (folder,)))]
     found = failed(copy, tests, PLUGIN, MUTANT=mutant["file"], CASES=cases)
     module.write_text(before, encoding="utf8")
     print(f"{mutant} {'killed by ' + found[0] if found else 'SURVIVED'}", flush=True)

@@ -64,6 +64,7 @@ REFUSED = {
     "two initial values": lambda: D(g(t), r).using([decay(1), decay(2)], sp.exp(-a * t), "both"),
     # kinks, jumps, poles
     "slope of |x| at 0": lambda: D(f(x), sp.Abs(x)).differentiate(x, sp.sign(x), "d"),
+    "slope of |x| below 0": lambda: D(f(x), sp.Abs(x)).differentiate(x, 1, "d", on=(-sp.oo, 0)),
     "slope of relu": lambda: D(f(x), sp.Max(x, 0)).differentiate(x, sp.Heaviside(x), "d"),
     "slope of a step": lambda: D(f(x), spike).differentiate(x, 0, "d"),
     "slope of a floor": lambda: D(f(x), sp.floor(x)).differentiate(x, 0, "d"),
@@ -230,6 +231,10 @@ PROVED = {
     ),
     "acos and asin": lambda: D(sp.acos(x)).step(sp.pi / 2 - sp.asin(x), "complement"),
     "kink avoided": lambda: D(f(x), sp.Max(x, 0)).differentiate(x, 1, "d", on=(0, sp.oo)),
+    "kink avoided from below": lambda: D(f(x), sp.Abs(x)).differentiate(x, -1, "d", on=(-sp.oo, 0)),
+    "a name for a square": lambda: (
+        D(f(x, a), c * x).using(D(c, a**2), a**2 * x, "u").differentiate(a, 2 * a * x, "d")
+    ),
     "bell": lambda: D(f(x), sp.exp(-b * x**2)).expectation({x: q}, 1 / sp.sqrt(1 + 2 * b * q), "s"),
     "whole line": lambda: D(f(x), 1 / sp.cosh(x) ** 2).integrate(
         (x, -sp.oo, sp.oo), 2, "tanh", antiderivative=sp.tanh(x)
@@ -284,6 +289,8 @@ def test_definitions_are_told_from_premises():
     for lhs, rhs in ((x**2, 4), (r.diff(t), -r), (x, 2 * x + 1), (f(2), 3)):
         assert D(lhs, rhs).rests_on[0].kind == "premise"
     assert D((x + 1) ** 2).step(x**2 + 2 * x + 1, "expand").rests_on == ()
+    specialised = D(f(x), x**2).substitute({x: 3}, 9, "s")
+    assert [(h.lhs, h.rhs) for h in specialised.rests_on] == [(f(x), x**2)]  # what f means stays
 
 
 @pytest.mark.parametrize("word", ["status", "previous", "rests_on", "scope", "uses"])
@@ -337,3 +344,11 @@ def test_a_series_that_may_diverge_is_not_checked_by_its_extrapolation(value):
     series = Derivation("eq-series", sp.Sum(base**n, (n, 0, sp.oo)), nonzero=(1 - b,))
     with pytest.raises(DerivationError, match="cannot be evaluated"):
         series.step(total, because="formally", numerically=True)
+
+
+def test_a_remainder_is_told_from_what_rounding_leaves():
+    """A cubic is its own polynomial of third degree; exp x is not 1 + 2x up to squares."""
+    cubic = 1 + x**3
+    assert witnesses.of_series(cubic, cubic, x, sp.S.Zero, 4) is None
+    told = witnesses.of_series(sp.exp(x), 1 + 2 * x, x, sp.S.Zero, 2)
+    assert isinstance(told, witnesses.Differs)

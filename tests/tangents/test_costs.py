@@ -175,3 +175,9 @@ def test_progress_needs_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match="progress=True needs tqdm: pip install tqdm"):
         empirical_ntk(small, params, x, progress=True)
+
+
+def test_one_block_is_one_step_of_the_bar(capsys):
+    params, x = drawn(3)
+    empirical_ntk(small, params, x, method="contraction", progress=True)
+    assert "1/1" in capsys.readouterr().err

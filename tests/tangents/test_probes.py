@@ -136,11 +136,18 @@ def test_rounding_is_no_dependence():
         low = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
         return mlp(low, x.astype(jnp.bfloat16)).astype(jnp.float32)
 
+    def reordered(params, x):
+        """Sums taken in another order when alone, at arguments of a sine; and zeros."""
+        step = 1 if len(x) == 1 else -1
+        z = jnp.cumsum(x[:, ::step, None] * params["w"][::step, :OUTPUTS], 1)[:, -1]
+        return jnp.sin(1e4 * z) * jnp.array([1, 1, 0], x.dtype)
+
     cases = {
         "two layers": (mlp, params, x),
         "layer norm": (normalised(1), params, x),
         "many features": (lambda p, x: jnp.tanh(x @ p), jnp.ones(20_000, "float32"), long),
         "cancelling": (lambda p, x: (mlp(p, x) + 1e4) - 1e4, params, x),
+        "another order": (reordered, params, x),
         "centered": (lambda p, x: mlp(p, x) - mlp(params, x), params, x),
         "zero": (lambda p, x: 0 * mlp(p, x), params, x),
         "mixed precision": (mixed, params, x),
@@ -218,3 +225,9 @@ def test_outputs_whose_shape_depends_on_the_number_of_rows_are_named():
     params, x = draw(jnp.float32)
     with pytest.raises(ValueError, match="outputs of one shape however many rows"):
         empirical_ntk(lambda p, x: (x @ p["w"]) @ (x @ p["w"]).T, params, x)
+
+
+def test_a_single_row_of_zeros_is_put_beside_others():
+    params, x = draw("float64")
+    with pytest.raises(ValueError, match=r"row 0 of f\(params, x\) changes"):
+        empirical_ntk(TIED["mean"], params, 0 * x[:1])
