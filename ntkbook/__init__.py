@@ -12,13 +12,14 @@ folder           what it holds
                  describe themselves
 `gaussian`       what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
 `networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations
-`architectures`  layers beyond the dense one: convolution, pooling, normalisation
+`architectures`  layers beyond the dense one: convolution, pooling, normalisation, recurrence
 `tangents`       finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
 `training`       modes, flow and descent in closed form, any loss by ODE, ensembles, regression,
                  runs
 `theory`         what the kernel decides: spectra on circle and sphere, order, chaos and depth,
                  learning curves
-top level        where a user starts: `setup`, data sets, `ntkbook.estimators` for scikit-learn
+top level        where a user starts: `setup`, data sets, `diagnose` for a network of one's own,
+                 `ntkbook.estimators` for scikit-learn
 ===============  ===================================================================================
 
 Importing the package changes no setting of JAX or matplotlib.
@@ -54,9 +55,14 @@ from ntkbook.networks.activations import (
     Tanh,
 )
 
+from ntkbook.architectures.attention import Attention
+from ntkbook.architectures.drawn_attention import attention_monte_carlo
 from ntkbook.architectures.convolution import Conv, Flatten
+from ntkbook.architectures.graphs import Aggregate
+from ntkbook.architectures.graph_kernels import graph_kernel, on_graph
 from ntkbook.architectures.normalisation import LayerNorm
-from ntkbook.architectures.pooling import AvgPool, GlobalAveragePool
+from ntkbook.architectures.pooling import AvgPool, GlobalAveragePool, GlobalSumPool
+from ntkbook.architectures.recurrent import LastStep, Recurrent
 
 from ntkbook.tangents.features import count_parameters, tangent_features
 from ntkbook.tangents.costs import Cost, costs
@@ -120,6 +126,7 @@ from ntkbook.theory.estimates import RiskEstimates, risk_estimates
 from ntkbook.theory.least_squares import least_squares_limit, least_squares_risk
 
 from ntkbook.data import circle, digits, gaussian_inputs, sphere, toy_regression
+from ntkbook.diagnose import Diagnosis, diagnose
 from ntkbook.settings import Settings, setup
 
 __version__ = "0.1.0"
@@ -134,7 +141,9 @@ __all__ = [
     "Abs", "Cos", "Elementwise", "Erf", "Exp", "Gaussian", "Gelu", "LeakyRelu", "Polynomial", "Rbf",
     "RectifiedPower", "Relu", "Sin", "Tanh",
     # architectures
-    "Conv", "Flatten", "AvgPool", "GlobalAveragePool", "LayerNorm",
+    "Attention", "attention_monte_carlo",
+    "Conv", "Flatten", "AvgPool", "GlobalAveragePool", "GlobalSumPool", "Aggregate",
+    "graph_kernel", "on_graph", "LayerNorm", "Recurrent", "LastStep",
     # tangents
     "count_parameters", "tangent_features", "Cost", "costs", "empirical_ntk", "empirical_shares",
     "ntk_vector_product", "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
@@ -156,6 +165,7 @@ __all__ = [
     "end_point",
     # where a user starts
     "Settings", "setup", "circle", "digits", "gaussian_inputs", "sphere", "toy_regression",
+    "diagnose", "Diagnosis",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # which would take any name for one of the package

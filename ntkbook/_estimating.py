@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
-from sklearn.utils.validation import _check_sample_weight, check_array
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
 from ntkbook._base.arguments import described, require_count
 from ntkbook._base.hints import not_a_layer
+from ntkbook._base.types import PyTree
+from ntkbook.networks.containers import Serial
+from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.training.regression import Regression, regression
 
@@ -22,8 +27,8 @@ def require_depth(depth: object) -> None:
     if isinstance(depth, Layer):
         raise TypeError(
             "depth must be an integer, the number of hidden layers of a network that is built of "
-            f"depth, activation, w_std and b_std, got {described(depth)}; with a network of your "
-            "own use ntkbook.regression(net.kernel(x), y)"
+            f"depth, activation, w_std and b_std, got {described(depth)}; a network of your own is "
+            "network=..."
         )
     require_count("depth", depth, 0)  # type: ignore[arg-type]
 
@@ -41,8 +46,56 @@ def hidden_layer(activation: object, names: Mapping[str, Layer]) -> Layer:
     return names[activation]
 
 
-def padded(name: str, x: ArrayLike) -> tuple[NDArray[np.float64], int]:
+def built(depth: int, layer: Layer) -> Serial:
+    """A network of so many hidden layers, whose own scales are not used."""
+    return Serial(*(Dense(1, b_std=1.0), layer) * depth, Dense(1, b_std=1.0))
+
+
+def placed(net: Layer, scales: Sequence[PyTree]) -> PyTree | None:
+    """The hyper-parameters of a `built` network with scales (b_std, w_std) in its dense layers.
+
+    None, the network's own, if there are no scales.
+    """
+    if not isinstance(net, Serial) or len(scales) == 0:
+        return None
+    own = {"w_std": scales[1], "b_std": scales[0]}
+    return tuple(own if type(a) is Dense else a.hyperparameters() for a in net.layers)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def slopes(
+    net: Serial, kind: str, scales: NDArray[np.float64], x: NDArray[np.float64]
+) -> jax.Array:
+    """∂K/∂ log scales (n, n, 2)."""
+
+    # Forward mode: two scales go in and n² entries come out, and ∂/∂ log s = s ∂/∂s.
+
+    def kernel(scales):
+        return getattr(net.kernel(x, hyperparameters=placed(net, scales)), kind)
+
+    return jax.jacfwd(kernel)(scales) * scales
+
+
+def takes_pixels(network: object) -> bool:
+    """Whether inputs are images or sequences (n, *space, channels)."""
+    return isinstance(network, Layer) and network.spatial
+
+
+def require_pixels(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`x`, if it may be images or sequences; ValueError otherwise."""
+    if x.ndim < 3:
+        raise ValueError(
+            f"{name} must have shape (n, *space, channels) for a network of images or sequences, "
+            f"got {x.shape}; without channels pass {name}[..., None]"
+        )
+    return x
+
+
+def padded(name: str, x: ArrayLike, network: object = None) -> tuple[NDArray[np.float64], int]:
     """Checked inputs with rows of zeros after them, and how many there are without."""
+    if takes_pixels(network):  # of which a network makes tiles of one size itself
+        checked = check_array(x, dtype=np.float64, input_name=name, allow_nd=True)
+        return require_pixels(name, checked), len(checked)
     # JAX compiles a program for each shape, which takes seconds, and a cross-validation has many:
     # up to 64 rows become 64, more the next multiple of 128.  Entries of the kernel do not see
     # one another, so what the rows of zeros give is cut off again.
@@ -50,6 +103,26 @@ def padded(name: str, x: ArrayLike) -> tuple[NDArray[np.float64], int]:
     n = len(checked)
     rows = 64 if n <= 64 else -(-n // 128) * 128
     return np.pad(checked, ((0, rows - n), (0, 0))), n
+
+
+def training_set(
+    estimator: BaseEstimator, network: object, X: ArrayLike, y: ArrayLike, **how: bool
+) -> tuple[NDArray[np.float64], NDArray]:
+    """Inputs and targets that fit one another, by scikit-learn's own checks."""
+    pixels = takes_pixels(network)
+    inputs, targets = validate_data(estimator, X, y, dtype=np.float64, allow_nd=pixels, **how)
+    return require_pixels("X", inputs) if pixels else inputs, targets
+
+
+def new_inputs(
+    estimator: BaseEstimator, network: object, X: ArrayLike, fitted: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Inputs of the shape of those that were `fitted`."""
+    pixels = takes_pixels(network)
+    if pixels and np.shape(X)[1:] != fitted.shape[1:]:
+        expected = ", ".join(map(str, fitted.shape[1:]))
+        raise ValueError(f"X must have shape (M, {expected}), as in fit, got {np.shape(X)}")
+    return validate_data(estimator, X, dtype=np.float64, allow_nd=pixels, reset=False)
 
 
 def weights_of(sample_weight: ArrayLike | None, X: NDArray[np.float64]) -> NDArray[np.float64]:

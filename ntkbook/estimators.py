@@ -7,7 +7,6 @@ NumPy arrays.  Inputs are taken as they are: scale them first, as for any kernel
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -17,27 +16,27 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ntkbook._base.arguments import (
-    require_choice,
-    require_nonnegative,
-    require_positive,
-)
-from ntkbook._base.types import PyTree
+from ntkbook._base.arguments import require_choice, require_nonnegative, require_positive
+from ntkbook._base.hints import not_a_layer
 from ntkbook._estimating import (
+    built,
     by_class,
     hidden_layer,
     merged,
+    new_inputs,
     padded,
+    placed,
     require_depth,
+    slopes,
+    takes_pixels,
     temperature,
+    training_set,
     weights_of,
     without_each,
 )
 from ntkbook.networks import activations
-from ntkbook.networks.containers import Serial
-from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
 from ntkbook.training.regression import Regression, regression
 
@@ -62,7 +61,9 @@ class NetworkKernel(Kernel):
     **Parameters**: `depth` ≥ 0; `activation`, a name in `ACTIVATIONS` or a layer, whose own
     parameters stay fixed; `w_std` > 0 and `b_std` ≥ 0 of all dense layers; `kind`; `w_std_bounds`
     and `b_std_bounds`, pairs of positive numbers between which they are optimised, or "fixed".
-    A `b_std` of zero, which has no logarithm, is fixed too.
+    A `b_std` of zero, which has no logarithm, is fixed too.  A `network` of your own takes the
+    place of the first four and keeps its scales fixed; if some layer of it knows pixels or steps,
+    inputs are (n, *space, channels), which scikit-learn's own Gaussian processes refuse.
 
     **Raises**: when called, ValueError or TypeError naming the parameter; ValueError for a
     gradient between two sets of inputs, and for inputs that are not finite (n, d) arrays.
@@ -88,6 +89,7 @@ class NetworkKernel(Kernel):
         kind: str = "ntk",
         w_std_bounds: tuple[float, float] | str = (1e-2, 1e2),
         b_std_bounds: tuple[float, float] | str = (1e-5, 1e2),
+        network: Layer | None = None,
     ) -> None:
         self.depth = depth
         self.activation = activation
@@ -96,16 +98,18 @@ class NetworkKernel(Kernel):
         self.kind = kind
         self.w_std_bounds = w_std_bounds
         self.b_std_bounds = b_std_bounds
+        self.network = network
 
     @property
     def hyperparameter_w_std(self) -> Hyperparameter:
         """What scikit-learn optimises, `w_std` between its bounds on a logarithmic scale."""
-        return Hyperparameter("w_std", "numeric", self.w_std_bounds)
+        bounds = self.w_std_bounds if self.network is None else "fixed"
+        return Hyperparameter("w_std", "numeric", bounds)
 
     @property
     def hyperparameter_b_std(self) -> Hyperparameter:
         """As `hyperparameter_w_std`; fixed for a `b_std` of zero."""
-        bounds = self.b_std_bounds if self.b_std else "fixed"
+        bounds = self.b_std_bounds if self.b_std and self.network is None else "fixed"
         return Hyperparameter("b_std", "numeric", bounds)
 
     def __call__(
@@ -126,16 +130,18 @@ class NetworkKernel(Kernel):
         """
         if eval_gradient and Y is not None:
             raise ValueError("eval_gradient needs Y=None, got both")
-        X, n = padded("X", X)
-        Y, m = (None, n) if Y is None else padded("Y", Y)
+        X, n = padded("X", X, self.network)
+        Y, m = (None, n) if Y is None else padded("Y", Y, self.network)
         net, scales = self._network()
         with jax.enable_x64(True):
-            kernel = net.kernel(X, Y, hyperparameters=_placed(net, *scales))
+            kernel = net.kernel(X, Y, hyperparameters=placed(net, scales))
             value = np.array(getattr(kernel, self.kind)[:n, :m])
             if not eval_gradient:
                 return value
             free = [not self.hyperparameter_b_std.fixed, not self.hyperparameter_w_std.fixed]
-            return value, np.array(_slopes(net, self.kind, np.array(scales), X))[:n, :n, free]
+            if not any(free):
+                return value, np.empty((n, n, 0))
+            return value, np.array(slopes(net, self.kind, np.array(scales), X))[:n, :n, free]
 
     def diag(self, X: ArrayLike) -> NDArray[np.float64]:
         """The diagonal of `self(X)`, in O(n).
@@ -150,10 +156,10 @@ class NetworkKernel(Kernel):
         >>> NetworkKernel(depth=0).diag(np.array([[3.0], [1.0]])).tolist()
         [9.0, 1.0]
         """
-        X, n = padded("X", X)
+        X, n = padded("X", X, self.network)
         net, scales = self._network()
         with jax.enable_x64(True):
-            kernel = net.kernel_diagonal(X, hyperparameters=_placed(net, *scales))
+            kernel = net.kernel_diagonal(X, hyperparameters=placed(net, scales))
             return np.array(getattr(kernel, self.kind)[:n])
 
     def is_stationary(self) -> bool:
@@ -161,39 +167,25 @@ class NetworkKernel(Kernel):
         return False
 
     def __repr__(self) -> str:
+        if self.network is not None:
+            return f"NetworkKernel(kind={self.kind!r}, network={self.network!r})"
         return (
             f"NetworkKernel(depth={self.depth}, activation={self.activation!r}, "
             f"w_std={self.w_std:.3g}, b_std={self.b_std:.3g}, kind={self.kind!r})"
         )
 
-    def _network(self) -> tuple[Serial, tuple[float, ...]]:
-        """The network and its scales (b_std, w_std), checked; its own scales are not used."""
-        require_depth(self.depth)
+    def _network(self) -> tuple[Layer, tuple[float, ...]]:
+        """The network and its scales (b_std, w_std), checked; of a network of its own, none."""
         require_choice("kind", self.kind, ("ntk", "nngp"))
+        if self.network is not None:
+            if not isinstance(self.network, Layer):
+                got = not_a_layer(self.network)
+                raise TypeError(f"network must be a network, such as Serial(…), or None, got {got}")
+            return self.network, ()
+        require_depth(self.depth)
         layer = hidden_layer(self.activation, ACTIVATIONS)
         scales = require_nonnegative("b_std", self.b_std), require_positive("w_std", self.w_std)
-        hidden = (Dense(1, b_std=1.0), layer) * self.depth
-        return Serial(*hidden, Dense(1, b_std=1.0)), tuple(map(float, scales))
-
-
-def _placed(net: Serial, b_std: PyTree, w_std: PyTree) -> tuple:
-    """The network's hyper-parameters with these scales in each of its dense layers."""
-    own = {"w_std": w_std, "b_std": b_std}
-    return tuple(own if type(a) is Dense else a.hyperparameters() for a in net.layers)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _slopes(
-    net: Serial, kind: str, scales: NDArray[np.float64], x: NDArray[np.float64]
-) -> jax.Array:
-    """∂K/∂ log scales (n, n, 2)."""
-
-    # Forward mode: two scales go in and n² entries come out, and ∂/∂ log s = s ∂/∂s.
-
-    def kernel(scales):
-        return getattr(net.kernel(x, hyperparameters=_placed(net, *scales)), kind)
-
-    return jax.jacfwd(kernel)(scales) * scales
+        return built(self.depth, layer), tuple(map(float, scales))
 
 
 class _KernelEstimator(BaseEstimator):
@@ -207,6 +199,7 @@ class _KernelEstimator(BaseEstimator):
         b_std: float = 0.1,
         ridge: float = 0.0,
         kind: str = "ntk",
+        network: Layer | None = None,
     ) -> None:
         self.depth = depth
         self.activation = activation
@@ -214,6 +207,7 @@ class _KernelEstimator(BaseEstimator):
         self.b_std = b_std
         self.ridge = ridge
         self.kind = kind
+        self.network = network
 
     def _fit(
         self, X: NDArray[np.float64], targets: NDArray[np.float64], weights: NDArray[np.float64]
@@ -224,9 +218,8 @@ class _KernelEstimator(BaseEstimator):
         S = diag(√w_i): the coefficients of the one are S times those of the other.
         """
         self.X_fit_ = X
-        self.kernel_ = NetworkKernel(
-            self.depth, self.activation, self.w_std, self.b_std, self.kind, "fixed", "fixed"
-        )
+        layers = self.depth, self.activation, self.w_std, self.b_std, self.kind
+        self.kernel_ = NetworkKernel(*layers, "fixed", "fixed", self.network)
         roots = np.sqrt(weights)
         with jax.enable_x64(True):
             kernel = np.asarray(self.kernel_(X)) * np.outer(roots, roots)
@@ -236,15 +229,21 @@ class _KernelEstimator(BaseEstimator):
 
     def _predict(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = new_inputs(self, self.network, X, self.X_fit_)
         return self.kernel_(X, self.X_fit_) @ self.dual_coef_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = takes_pixels(self.network)
+        return tags
 
 
 class NTKRegressor(RegressorMixin, _KernelEstimator):
     """Regression with an infinitely wide network, trained to the end from a start at zero.
 
-    **Parameters**: `depth`, `activation`, `w_std`, `b_std` and `kind` as for `NetworkKernel`;
-    `ridge` δ ≥ 0, with which the prediction is K(x, X)(K + δI)⁻¹y (see `regression`).
+    **Parameters**: `depth`, `activation`, `w_std`, `b_std`, `kind` and `network` as for
+    `NetworkKernel`; `ridge` δ ≥ 0, with which the prediction is K(x, X)(K + δI)⁻¹y (see
+    `regression`).  With a network of images or sequences, X is (N, *space, channels) throughout.
 
     **Attributes**: `kernel_`, a `NetworkKernel`; `X_fit_` (N, d), the inputs of positive weight,
     each different one once; `dual_coef_` (N,) or (N, k); `n_features_in_`.
@@ -274,9 +273,7 @@ class NTKRegressor(RegressorMixin, _KernelEstimator):
         >>> NTKRegressor().fit(np.eye(2), np.array([0.0, 1.0])).dual_coef_.shape
         (2,)
         """
-        inputs, targets = validate_data(
-            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True
-        )
+        inputs, targets = training_set(self, self.network, X, y, multi_output=True, y_numeric=True)
         weights = weights_of(sample_weight, inputs)
         self._fit(*merged(inputs, np.asarray(targets, np.float64), weights))
         return self
@@ -334,7 +331,7 @@ class NTKClassifier(ClassifierMixin, _KernelEstimator):
         >>> NTKClassifier().fit(np.eye(2), ["no", "yes"]).classes_.tolist()
         ['no', 'yes']
         """
-        inputs, labels = validate_data(self, X, y, dtype=np.float64)
+        inputs, labels = training_set(self, self.network, X, y)
         check_classification_targets(labels)
         weights = weights_of(sample_weight, inputs)
         self.classes_ = np.unique(labels[weights > 0])

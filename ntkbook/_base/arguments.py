@@ -104,7 +104,7 @@ def require_finite(name: str, array: A) -> A:
     return array
 
 
-def require_shape(name: str, array: A, shape: Sequence[int | None]) -> A:
+def require_shape(name: str, array: A, shape: Sequence[int | None], advice: str = "") -> A:
     """Raise ValueError unless `array` has this shape; None stands for any length of an axis."""
     if not is_array(array):
         raise TypeError(f"{name} must be an array, got {described(array)}")
@@ -113,7 +113,7 @@ def require_shape(name: str, array: A, shape: Sequence[int | None]) -> A:
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         wanted += "," if len(shape) == 1 else ""
         one = len(shape) > 1 and shape[0] is None and None not in shape[1:] and got == shape[1:]
-        hint = f"; of a single row pass {name}[None]" if one else ""
+        hint = f"; of a single row pass {name}[None]" if one else advice
         raise ValueError(f"{name} must have shape ({wanted}), got {got}{hint}")
     return array
 

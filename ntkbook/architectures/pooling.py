@@ -1,7 +1,8 @@
-"""Averages over pixels, the layers by which an architecture forgets where something was."""
+"""Averages and sums over pixels, by which an architecture forgets where something was."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,11 @@ from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.architectures.windows import Windows, bare, pooled, windows_of
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Signal
+from ntkbook.networks.signal import Signal, scaled
 
 
-class _Pool(Layer):
-    """What averages over pixels: without parameters, and in need of all pairs of pixels."""
+class Mixing(Layer):
+    """What sums over pixels, and so needs all pairs of them."""
 
     @property
     def spatial(self) -> bool:
@@ -33,7 +34,7 @@ class _Pool(Layer):
 
 @guided_layer
 @dataclass(frozen=True)
-class AvgPool(_Pool):
+class AvgPool(Mixing):
     """The average of each channel over windows of pixels.
 
     Its kernels are averages over all pairs of pixels of two windows, so that whatever comes before
@@ -86,7 +87,7 @@ class AvgPool(_Pool):
 
 
 @dataclass(frozen=True)
-class GlobalAveragePool(_Pool):
+class GlobalAveragePool(Mixing):
     """The average of each channel over all pixels: vectors, one entry a channel.
 
     Its kernels are averages over all pairs of pixels.  After circular convolutions a shift of an
@@ -118,4 +119,43 @@ class GlobalAveragePool(_Pool):
         return (shape[-1],)
 
 
+@dataclass(frozen=True)
+class GlobalSumPool(Mixing):
+    """The sum of each channel over all pixels, or over the nodes of a graph.
+
+    It is `GlobalAveragePool` times the number of pixels, by which sizes are told apart.
+
+    **Source**: Du et al. 2019, the readout of their graph networks.
+
+    >>> GlobalSumPool().apply((), jnp.ones((5, 8, 8, 3)))[0].tolist()
+    [64.0, 64.0, 64.0]
+    """
+
+    @guided
+    def apply(self, params: PyTree, x: Num[ArrayLike, "n *space c"]) -> Num[Array, "n c"]:
+        """Sums over images (n, *space, channels), or over nodes; `params` is ()."""
+        require_entries(x)
+        x = jnp.asarray(x)
+        self.shape_after(x.shape[1:])
+        return x.sum(tuple(range(1, x.ndim - 1)))
+
+    def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
+        self.shape_after((*signal.space, 1))
+        return replace(_summed(bare(signal)), gaussian=signal.gaussian)
+
+    def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) < 2:
+            raise ValueError(
+                "GlobalSumPool() expects images, or the nodes of a graph, got vectors; it comes "
+                "instead of Flatten()"
+            )
+        return (shape[-1],)
+
+
 _pooled = jax.jit(pooled, static_argnames="windows")
+
+
+@jax.jit
+def _summed(signal: Signal) -> Signal:
+    pixels = jnp.asarray(float(math.prod(signal.space)), signal.ntk.dtype)
+    return scaled(pooled(signal, None), pixels, pixels)

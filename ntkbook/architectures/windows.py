@@ -188,11 +188,31 @@ def _averaged(signal: Signal, mean: Callable[[Array], Array], distance: Callable
     )
 
 
+def beyond_rounding(var: Array, size: Array) -> Array:
+    """A variance whose terms add up to `size`; zero if it is what rounding leaves of them."""
+    return replaced(var, jnp.where(var <= 8 * jnp.finfo(var.dtype).eps * size, 0, var))
+
+
+def angle_of_sum(var1: Array, var2: Array, nngp: Array, size: Array) -> tuple[Array, Array]:
+    """Cosine and gap of a covariance, the terms of which add up to `size` and may cancel.
+
+    A cosine that is ±1 but for what rounding leaves of them counts as that.
+    """
+    inverse = inverse_root(var1) * inverse_root(var2)
+    zero = (var1 == 0) | (var2 == 0)
+    cosine = jnp.where(zero, 1, nngp * inverse)
+    gap = jnp.where(cosine < 0, 1 + cosine, 1 - cosine)
+    parallel = gap <= 8 * jnp.finfo(gap.dtype).eps * jnp.maximum(1, size * inverse)
+    gap = replaced(gap, jnp.where(zero | parallel, 0, gap))
+    cosine = replaced(cosine, jnp.where(parallel, jnp.where(cosine < 0, -1, 1), cosine))
+    return well_kept(*with_rates(zero, nngp, cosine, gap))
+
+
 def pooled(signal: Signal, windows: Windows | None) -> Signal:
     """The signal of the average entries of each window, or of the whole image if there are none.
 
     Its variance is an average over all pairs of pixels of one image: on the diagonal alone it is at
-    hand, otherwise it was computed there before, and is the first of `pooled1` and `pooled2`.
+    hand, otherwise it was computed there before, and is the first of `own1` and `own2`.
     """
     first, second = _groups(signal)
     space = windows.after("a pooling layer", signal.space) if windows else ()
@@ -208,31 +228,20 @@ def pooled(signal: Signal, windows: Windows | None) -> Signal:
         return means if windows else means.squeeze((*first, *second))
 
     size = both(safe_sqrt(signal.var1)) * both(safe_sqrt(signal.var2))
-    rounding = 8 * jnp.finfo(size.dtype).eps
     nngp, ntk = both(signal.nngp), both(signal.ntk)
     if alone:
         pixels = math.prod(space)
         var = jnp.diagonal(nngp.reshape(-1, pixels, pixels), 0, 1, 2).reshape(-1, *space)
-        # What rounding leaves of entries that cancel counts as zero.
-        limit = rounding * both(signal.var1).reshape(var.shape)
-        var = replaced(var, jnp.where(var <= limit, 0, var))
+        var = beyond_rounding(var, both(signal.var1).reshape(var.shape))
         var1 = var.reshape(*var.shape, *[1] * len(space))
         var2 = var.reshape(len(var), *[1] * len(space), *space)
-        rest1, rest2 = (*signal.pooled1, var), signal.pooled2
+        rest1, rest2 = (*signal.own1, var), signal.own2
     else:
-        var, other = signal.pooled1[0], signal.pooled2[0]
-        rest1, rest2 = signal.pooled1[1:], signal.pooled2[1:]
+        var, other = signal.own1[0], signal.own2[0]
+        rest1, rest2 = signal.own1[1:], signal.own2[1:]
         var1 = var.reshape(len(var), 1, *space, *[1] * len(space))
         var2 = other.reshape(1, len(other), *[1] * len(space), *space)
-    # Covariances cancel here: within rounding of ±1 a cosine counts as such.
-    inverse = inverse_root(var1) * inverse_root(var2)
-    zero = (var1 == 0) | (var2 == 0)
-    cosine = jnp.where(zero, 1, nngp * inverse)
-    gap = jnp.where(cosine < 0, 1 + cosine, 1 - cosine)
-    parallel = gap <= rounding * jnp.maximum(1, size * inverse)
-    gap = replaced(gap, jnp.where(zero | parallel, 0, gap))
-    cosine = replaced(cosine, jnp.where(parallel, jnp.where(cosine < 0, -1, 1), cosine))
-    cosine, gap = well_kept(*with_rates(zero, nngp, cosine, gap))
+    cosine, gap = angle_of_sum(var1, var2, nngp, size)
     return replace(
         signal,
         var1=var1,
@@ -242,6 +251,6 @@ def pooled(signal: Signal, windows: Windows | None) -> Signal:
         ntk=ntk,
         space=space,
         pixel_pairs=bool(windows),
-        pooled1=rest1,
-        pooled2=rest2,
+        own1=rest1,
+        own2=rest2,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import jax
@@ -16,7 +18,7 @@ from ntkbook.networks.images import image_signal, own_signal
 from ntkbook.networks.signal import Inputs, Kernel, Signal, inputs, kernel_of
 
 # Up to this many features, differences of all pairs cost no more than the layers do.
-_FEW_FEATURES = 4
+FEW_FEATURES = 4
 
 # For matrices of several tiles, a network of up to this many layers is one program: no array is
 # handed from layer to layer.  Compiling takes the longer the deeper it is, so that otherwise each
@@ -47,25 +49,31 @@ def kernel_between(
     shares: int,
     exact: bool,
     progress: bool,
+    whole: bool = False,
+    prepare: Callable[[ArrayLike], Inputs] | None = None,
 ) -> tuple[Kernel, bool]:
     """The `Kernel` of a network, and whether it is finite, as far as that can be told.
 
     `form` is the network that a program of its own may be compiled for; `scales` are its
     hyper-parameters, `gated` the same with gates for each of so many `shares`, if there are any.
+    `whole`, whether pixels are left, which no tiles are made of; `prepare`, what makes `Inputs` of
+    examples that are not pixels alone.
     """
-    exact = exact or x1.shape[-1] <= _FEW_FEATURES
+    exact = exact or x1.shape[-1] <= FEW_FEATURES
     traced = is_traced(x1, x2, *jax.tree.leaves(scales))
     pairs = net.mixes_pixels
 
-    def prepare(x: ArrayLike) -> Inputs:
-        pooled = net.propagate(own_signal(x, True), scales).pooled1 if pairs else ()
-        return _inputs(x)._replace(pooled=pooled)
+    def of_pixels(x: ArrayLike) -> Inputs:
+        own = net.propagate(own_signal(x, True), scales).own1 if pairs else ()
+        return prepared(x)._replace(own=own)
+
+    prepare = prepare or of_pixels
 
     # Tiles are placed by NumPy, which sees no tracers; and an accelerator wants one program, if its
     # memory holds the pairs: of pixels there are too many.
     pixels = math.prod(x1.shape[1:-1])
     on_cpu = jax.default_backend() == "cpu"
-    if traced or (not on_cpu and pixels == 1):
+    if whole or traced or (not on_cpu and pixels == 1):
         ends = prepare(x1), prepare(x1 if x2 is None else x2)
         identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
         kernel = _stepwise(net, _start(*ends, exact, identical, pairs), gated)
@@ -90,10 +98,18 @@ def _stepwise(net: Network, signal: Signal, hyperparameters: PyTree) -> Kernel:
 _fused = jax.jit(_stepwise, static_argnames="net")
 
 
-_start = jax.jit(image_signal, static_argnames=("exact", "pixel_pairs"))
+def _start(
+    inputs1: Inputs, inputs2: Inputs, exact: bool, identical: ArrayLike, pairs: bool
+) -> Signal:
+    # What layers need of one image alone is kept from the program, one for all networks.
+    signal = _first(*(end._replace(own=()) for end in (inputs1, inputs2)), exact, identical, pairs)
+    return replace(signal, own1=inputs1.own, own2=inputs2.own)
 
 
-_inputs = jax.jit(inputs)
+_first = jax.jit(image_signal, static_argnames=("exact", "pixel_pairs"))
+
+
+prepared = jax.jit(inputs)
 
 
 _end = jax.jit(kernel_of)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ class Container(Layer):
 
     def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
         for layer, scales in zip(self.layers, hyperparameters, strict=True):
-            signal = layer.propagate(signal, scales)
+            signal = _through(layer, signal, scales)
         return signal
 
     def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
@@ -130,6 +130,16 @@ class Container(Layer):
         return tuple(params)
 
 
+def _through(layer: Layer, signal: Signal, scales: PyTree) -> Signal:
+    """The signal after one of the layers."""
+    if layer.mixes_pixels or not (signal.own1 or signal.own2):
+        return layer.propagate(signal, scales)
+    # What later layers need of one image alone is kept from the others' programs, which would
+    # otherwise be compiled anew for each place in a network.
+    after = layer.propagate(replace(signal, own1=(), own2=()), scales)
+    return replace(after, own1=signal.own1, own2=signal.own2)
+
+
 @dataclass(frozen=True, init=False, repr=False)
 class Serial(Container):
     """Layers one after the other; its parameters are the tuple of theirs.
@@ -164,17 +174,17 @@ _SCALE = (
 class Residual(Container):
     """x plus `scale` times the layers applied one after the other to x, which must keep the width.
 
-    Its kernel asks for a branch that ends in a Dense layer or a Conv, whose independent weights
-    make the two summands uncorrelated.  With another scale than 1 its hyperparameters are those of
-    the layers and, last, {"scale": scale}, in which kernels are differentiated; no value of it, 1
-    and 0 among them, needs another compilation.
+    Its kernel asks for a branch that ends in a Dense layer, a Conv or an Attention, whose
+    independent weights make the two summands uncorrelated.  With another scale than 1 its
+    hyperparameters are those of the layers and, last, {"scale": scale}, in which kernels are
+    differentiated; no value of it, 1 and 0 among them, needs another compilation.
 
     **Arguments**: `layers` of the branch, in the order in which they are applied; `scale`, any
     finite number.
 
     **Raises**: TypeError for anything that is not a layer or a number; ValueError for a scale that
-    is not finite; later, ValueError for a branch that changes the width, or whose last layer is not
-    Dense when the kernel is asked for.
+    is not finite; later, ValueError for a branch that changes the width, or that ends in none of
+    these layers when the kernel is asked for.
 
     >>> from ntkbook import Dense, Relu, Residual, Serial
     >>> net = Serial(Dense(64), Residual(Relu(), Dense(64, w_std=0.5)), Dense(1))
@@ -214,8 +224,8 @@ class Residual(Container):
     def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
         if not (self.layers and self.layers[-1].ends_in_weights):
             raise ValueError(
-                "kernel expects the branch of a Residual to end in a Dense layer or a Conv, "
-                f"got {self}"
+                "kernel expects the branch of a Residual to end in a Dense layer, a Conv or an "
+                f"Attention, got {self}"
             )
         inner, last = self._parted(hyperparameters)
         branch = super().propagate(signal, inner)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._base.types import Array, ArrayLike, Bool, Float
-from ntkbook.networks.signal import Inputs, Signal, input_signal, inputs, paired_signal
+from ntkbook.networks.signal import Inputs, Kernel, Signal, input_signal, inputs, paired_signal
 
 
 def image_signal(
@@ -24,7 +24,10 @@ def image_signal(
     identical: Bool[Array, "n1 n2"] | bool = False,
     pixel_pairs: bool = False,
 ) -> Signal:
-    """`input_signal` of the pixels of images; of all pairs of them, or of equal pixels."""
+    """`input_signal` of the pixels of images; of all pairs of them, or of equal pixels.
+
+    Of `own` nothing is taken.
+    """
     space = inputs1.x.shape[1:-1]
     if not space:  # what mixes pixels refuses vectors
         return input_signal(inputs1, inputs2, exact, identical)
@@ -32,12 +35,11 @@ def image_signal(
     ends = [_pixels_apart(end, len(space)) for end in (inputs1, inputs2)]
     if pixel_pairs:
         rows = [jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), end) for end in ends]
-        one = jnp.asarray(identical)[..., None, :, None] & jnp.eye(pixels, dtype=bool)[:, None, :]
         counts = [len(end.variance) for end in ends]
-        one = jnp.broadcast_to(one, (counts[0], pixels, counts[1], pixels))
+        one = jnp.broadcast_to(jnp.asarray(identical), counts)[:, None, :, None]
+        one = one & jnp.eye(pixels, dtype=bool)[:, None, :]
         flat = input_signal(rows[0], rows[1], exact, one.reshape(counts[0] * pixels, -1))
-        signal = _shaped(flat, partial(_pairs, counts=counts, space=space), inputs1.x, True)
-        return replace(signal, pooled1=inputs1.pooled, pooled2=inputs2.pooled)
+        return _shaped(flat, partial(_pairs, counts=counts, space=space), inputs1.x, True)
     aside = [jax.tree.map(lambda a: a.swapaxes(0, 1), end) for end in ends]
     flat = jax.vmap(partial(input_signal, exact=exact, identical=identical))(*aside)
     return _shaped(flat, lambda a: jnp.moveaxis(a, 0, -1).reshape(*a.shape[1:], *space), inputs1.x)
@@ -48,6 +50,14 @@ def own_signal(x: Float[ArrayLike, "n *d"], pixel_pairs: bool = False) -> Signal
     x = jnp.asarray(x)
     space = x.shape[1:-1]
     return _own_pairs(x) if pixel_pairs and space else replace(paired_signal(x), space=space)
+
+
+def largest(kernel: Kernel, axes: int) -> Kernel:
+    """A kernel without the pixels behind so many axes: the largest entry in absolute value."""
+    over = tuple(range(axes - kernel.nngp.ndim, 0))
+    if not over:
+        return kernel
+    return Kernel(*(jnp.abs(part).max(over) for part in (kernel.nngp, kernel.ntk)))
 
 
 @jax.jit
@@ -66,8 +76,7 @@ def _own_pairs(x: Float[Array, "n *d"]) -> Signal:
 
 def _pixels_apart(ends: Inputs, dimensions: int) -> Inputs:
     """The `Inputs` with one axis of pixels (n, P, …) instead of the axes of space."""
-    bare = ends._replace(pooled=())
-    return jax.tree.map(lambda a: a.reshape(len(a), -1, *a.shape[1 + dimensions :]), bare)
+    return jax.tree.map(lambda a: a.reshape(len(a), -1, *a.shape[1 + dimensions :]), ends)
 
 
 def _pairs(a: Array, counts: list[int], space: tuple[int, ...]) -> Array:

@@ -26,7 +26,7 @@ from ntkbook._base.rows import checked_rows, shape_of
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks import signal as signals
 from ntkbook.networks.between import kernel_between
-from ntkbook.networks.images import own_signal
+from ntkbook.networks.images import largest, own_signal
 from ntkbook.networks.probe import is_foreign, probe
 from ntkbook.networks.range import Step, Walk, require_diagonal_in_range, require_in_range
 from ntkbook.networks.signal import Kernel, Signal
@@ -106,7 +106,8 @@ class Layer:
         **Returns**: `Kernel` whose `nngp` and `ntk` are (n1, n2), per output, in the inputs'
         floating dtype.  The widths of the hidden layers don't matter in the NTK parametrization;
         in the standard parametrization, where the tangent kernel grows with width, they do: see
-        `Dense`.
+        `Dense`.  Where pixels are left and were mixed, as by `Aggregate`, they are those of all
+        pairs of them, (n1, n2, *space, *space), in one program.
 
         The layers lose nothing between nearly parallel inputs; what is lost is lost in the Gram
         matrix of the inputs, whose rounding, ε sqrt(d) or so, changes an angle θ by ε sqrt(d)/θ.
@@ -142,7 +143,7 @@ class Layer:
         hyperparameters: PyTree | None = None,
         exact: bool = False,
         progress: bool = False,
-    ) -> PyTree[Float[Array, "n1 n2"]]:
+    ) -> PyTree[Float[Array, "n1 n2 *pixels"]]:
         """What each array of parameters contributes to the tangent kernel at infinite width.
 
         **Arguments**: as for `kernel`.
@@ -182,21 +183,24 @@ class Layer:
         require_flag("progress", progress)
         x1 = checked_rows("x1", x1, self.spatial)
         if x2 is not None:
-            x2 = require_shape("x2", checked_rows("x2", x2, self.spatial), (None, *x1.shape[1:]))
+            advice = "; images of both sets must be of one size, sequences of one length"
+            advice, x2 = advice if self.spatial else "", checked_rows("x2", x2, self.spatial)
+            x2 = require_shape("x2", x2, (None, *x1.shape[1:]), advice)
             x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
         scales = self._scales(hyperparameters)
-        self._check(x1.shape[1:])
+        whole = self._check(x1.shape[1:])
         names = [] if parts is None else jax.tree.leaves(parts)
         gated = scales
         if parts is not None:
             gates = list(jnp.eye(len(names), dtype=x1.dtype))
             gated = self._with_gates(scales, jax.tree.unflatten(jax.tree.structure(parts), gates))
         form = self._form(self._needs_widths)
+        require_flag("exact", exact)
         kernel, finite = kernel_between(
-            self, form, scales, gated, x1, x2, len(names), require_flag("exact", exact), progress
+            self, form, scales, gated, x1, x2, len(names), exact, progress, whole
         )
         if not is_traced(x1, x2, *jax.tree.leaves(scales)):
-            require_in_range(self._walk(hyperparameters), kernel, finite, x1, x2)
+            require_in_range(self._walk(hyperparameters), largest(kernel, 2), finite, x1, x2)
         return kernel
 
     def _walk(self, hyperparameters: PyTree | None) -> Walk:
@@ -209,16 +213,17 @@ class Layer:
 
         return walk
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError unless widths fit and layers from elsewhere agree with themselves."""
+    def _check(self, shape: tuple[int, ...]) -> bool:
+        """Whether pixels are left; ValueError unless widths fit and layers from elsewhere agree."""
         after = self.shape_after(shape)
-        if len(after) > 1:
+        if len(after) > 1 and not self.mixes_pixels:
             raise ValueError(
                 f"kernel expects outputs without pixels, got {after} for each image of shape "
                 f"{shape}; let Flatten() or GlobalAveragePool() come before the last Dense layer"
             )
         for layer, arriving in self._foreign(shape):
             probe(layer, arriving)
+        return len(after) > 1
 
     @guided
     def kernel_diagonal(
@@ -228,7 +233,7 @@ class Layer:
 
         **Arguments**: `x` (n, d), or images; `hyperparameters`, as for `kernel`.
 
-        **Returns**: `Kernel` whose `nngp` and `ntk` are (n,).
+        **Returns**: `Kernel` whose `nngp` and `ntk` are (n,), or (n, *space, *space).
 
         **Raises**: as `kernel`.
 
@@ -241,7 +246,7 @@ class Layer:
         self._check(x.shape[1:])
         kernel = signals.kernel_of(self.propagate(own_signal(x, self.mixes_pixels), own))
         if not is_traced(kernel.nngp, kernel.ntk):
-            require_diagonal_in_range(self._walk(hyperparameters), kernel, x)
+            require_diagonal_in_range(self._walk(hyperparameters), largest(kernel, 1), x)
         return kernel
 
     def hyperparameters(self) -> PyTree[float]:

@@ -81,7 +81,7 @@ def _find_fault(walk: Walk, x: Float[Array, "n *d"]) -> None:
     dtype = x.dtype
     limits = jnp.finfo(dtype)
     remedy = "smaller or larger scales" if dtype == jnp.float64 else "float64 (ntk.setup())"
-    alive, space = _alive(x != 0), x.shape[1:-1]
+    alive, before = _alive(x != 0), (x.shape[1:-1], 0)
     for place, signal in walk(x):
         for name, values in (("a variance", signal.var1), ("a tangent kernel", signal.ntk)):
             if not jnp.isfinite(values).all():
@@ -90,8 +90,9 @@ def _find_fault(walk: Walk, x: Float[Array, "n *d"]) -> None:
                     f"{float(limits.max):.2g}; use {remedy}"
                 )
         seen = _alive(signal.var1 >= limits.tiny)
-        if signal.space != space:  # a layer that drops pixels may leave those that are blank
-            alive, space = alive & seen, signal.space
+        after = signal.space, len(signal.own1)
+        if after != before:  # a layer that drops or mixes pixels may leave blank ones
+            alive, before = alive & seen, after
         if (alive & ~seen).any():
             raise ValueError(
                 f"the kernel underflows {dtype} in {place}: a variance is smaller than "

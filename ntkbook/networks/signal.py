@@ -35,11 +35,12 @@ class Kernel:
     """The NNGP and the tangent kernel of a network between n1 and n2 inputs.
 
     **Fields**: `nngp` (n1, n2), E[f(x1) f(x2)] per output; `ntk` (n1, n2), the limit of the inner
-    product of the gradients of f.  Of `kernel_diagonal` both are (n,).
+    product of the gradients of f.  Of `kernel_diagonal` both are (n,).  Of a network that keeps
+    pixels, axes of both pixels follow.
     """
 
-    nngp: Float[Array, "n1 n2"] | Float[Array, "n"]
-    ntk: Float[Array, "n1 n2"] | Float[Array, "n"]
+    nngp: Float[Array, "n1 n2 *pixels"] | Float[Array, "n *pixels"]
+    ntk: Float[Array, "n1 n2 *pixels"] | Float[Array, "n *pixels"]
 
 
 @jax.tree_util.register_dataclass
@@ -57,9 +58,10 @@ class Signal:
 
     An image has such numbers at each pixel, with axes `space` behind those above: of equal pixels
     (n1, n2, *space), or of all pairs of pixels (n1, n2, *space, *space) if `pixel_pairs` says so,
-    where `var1` and `var2` have length one along the other one's pixels.  `pooled1` and `pooled2`
-    are the variances after the pooling layers to come, which no single pair of images tells; on the
-    diagonal alone, after those behind.
+    where `var1` and `var2` have length one along the other one's pixels.  `own1` and `own2`
+    hold what the layers to come that mix pixels need of one image alone, in order, such as the
+    variances after pooling, which no single pair of images tells.  On the diagonal alone each such
+    layer appends its arrays to `own1`; elsewhere it takes as many from the front of both.
 
     Where an input is zero there is no angle: cosine is one, and its derivatives are those of the
     covariance (of gap, the opposite ones), so that kernels are differentiated there as well.  A
@@ -77,8 +79,8 @@ class Signal:
     mean2: Float[Array, "1 n2"] | Float[Array, "n"] | None = None
     space: tuple[int, ...] = field(default=(), metadata={"static": True})
     pixel_pairs: bool = field(default=False, metadata={"static": True})
-    pooled1: tuple[Array, ...] = ()
-    pooled2: tuple[Array, ...] = ()
+    own1: tuple[Array, ...] = ()
+    own2: tuple[Array, ...] = ()
 
     @property
     def nngp(self) -> Float[Array, "n1 n2"] | Float[Array, "n"]:
@@ -108,7 +110,7 @@ class Inputs(NamedTuple):
 
     **Fields**: `x` (n, d); `scale` (n,), a power of two, of which the largest entry is between one
     half and one; `variance` (n,), x · x / d; `unit` (n, d), x at length one; `length` (n,), the
-    factor of `unit` in x/sqrt(d), not zero where x is; `pooled`, as in `Signal`.
+    factor of `unit` in x/sqrt(d), not zero where x is; `own`, as in `Signal`.
     """
 
     x: Float[Array, "n d"]
@@ -116,7 +118,7 @@ class Inputs(NamedTuple):
     variance: Float[Array, "n"]
     unit: Float[Array, "n d"]
     length: Float[Array, "n"]
-    pooled: tuple[Array, ...] = ()
+    own: tuple[Array, ...] = ()
 
 
 def inputs(x: Float[Array, "n *d"]) -> Inputs:
@@ -325,9 +327,11 @@ def centred(signal: Signal) -> Signal:
 def add_branch(signal: Signal, branch: Signal) -> Signal:
     """The signal x + h(x), where `branch` is that of h and independent of x, with mean zero.
 
-    Every cross term vanishes and both kernels add up.  For the angle let u² and v² = 1 - u² be
-    the shares of `signal` and `branch` in a variance.  Then ρ = u1 u2 ρ_x + v1 v2 ρ_h, and 1 ± ρ is
-    a sum of terms that are all small when it is: 1 - u1 u2 - v1 v2 is half a squared distance.
+    Every cross term vanishes and both kernels add up.  What layers to come need of one image alone
+    is what those of the branch have left, if it has pixels: biases have none.  For the angle let u²
+    and v² = 1 - u² be the shares of `signal` and `branch` in a variance.  Then ρ = u1 u2 ρ_x +
+    v1 v2 ρ_h, and 1 ± ρ is a sum of terms that are all small when it is: 1 - u1 u2 - v1 v2 is half
+    a squared distance.
     """
     var1, var2 = signal.var1 + branch.var1, signal.var2 + branch.var2
     u1, u2 = _root_share(signal.var1, var1, 1), _root_share(signal.var2, var2, 1)
@@ -346,12 +350,15 @@ def add_branch(signal: Signal, branch: Signal) -> Signal:
     )
     cosine = u * signal.cosine + v * branch.cosine + left
     cosine, gap = well_kept(*with_rates((var1 == 0) | (var2 == 0), inner, cosine, gap))
+    last = branch if branch.space else signal
     return replace(
         signal,
         var1=var1,
         var2=var2,
         cosine=cosine,
         gap=gap,
+        own1=last.own1,
+        own2=last.own2,
         ntk=signal.ntk + branch.ntk,
         gaussian=signal.gaussian and branch.gaussian,
         mean1=None if signal.mean1 is None else u1 * signal.mean1,

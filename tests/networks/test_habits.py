@@ -37,6 +37,7 @@ OTHERS = {
     "ntk.Dense(64, use_bias=False)": "b_std=0.0, as by default",
     "ntk.LeakyRelu(alpha=0.1)": "it is negative_slope here",
     "ntk.Relu().apply(None)": "missing a required argument: 'x'; it is apply(params, x)",
+    "ntk.Conv(4, 3).apply(None)": "missing a required argument: 'x'; it is apply(params, x)",
     "NET.apply(X)": "missing a required argument: 'x'; it is apply(params, x)",
     "NET.init(0)": "it is init(key, input_shape, dtype=None)",
     "ntk.train(f, W, X, W, lr=0.1, steps=1)": "it is learning_rate here",

@@ -1,0 +1,46 @@
+"""What programs are compiled for images, and what is said of numbers that left the range."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkbook import Aggregate, AvgPool, Conv, Dense, Flatten, GlobalAveragePool, Relu, Serial
+
+
+def images(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize("readout", [GlobalAveragePool(), Flatten()])
+def test_kernels_between_two_sets_of_images_within_jit(readout):
+    net = Serial(Conv(8, 3, w_std=1.3), Relu(), AvgPool(2), readout, Dense(1))
+    a, b = images(0, 3, 6, 2), images(1, 2, 6, 2)
+    kernel = net.kernel(a, b)
+    traced = jax.jit(lambda a, b: net.kernel(a, b))(a, b)
+    np.testing.assert_allclose(traced.nngp, kernel.nngp, rtol=1e-12)
+    np.testing.assert_allclose(traced.ntk, kernel.ntk, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mixing", [Aggregate([[0, 1], [1, 0]]), AvgPool(2, 1, "circular")])
+def test_pixels_that_cancel_are_no_underflow(mixing):
+    x = np.array([[[1.0], [-1.0]], [[1.0], [1.0]]])
+    net = Serial(Conv(8, 1), mixing, Flatten(), Dense(1))
+    np.testing.assert_allclose(net.kernel(x).nngp, [[0, 0], [0, 1]], atol=1e-15)
+
+
+def test_depth_costs_no_further_programs_where_pixels_are_mixed(caplog):
+    """What later layers need of one image alone is no argument of the layers between."""
+    ring = np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0)
+    block = (Aggregate(ring), Conv(8, 1, w_std=1.4), Relu())
+    x = jnp.asarray(images(2, 1, 6, 3))
+
+    def compiled(depth):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            Serial(*block * depth, Conv(1, 1)).kernel(x).ntk.block_until_ready()
+        told = [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
+        return [message for message in told if "_aggregated" not in message]
+
+    assert compiled(2)
+    assert compiled(7) == []

@@ -1,0 +1,549 @@
+"""Kernels of recurrent layers against plain recursions, sampled networks and mpmath."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+
+import ntkbook as ntk
+from ntkbook import (
+    AvgPool,
+    Conv,
+    Cos,
+    Dense,
+    Elementwise,
+    Erf,
+    Flatten,
+    GlobalAveragePool,
+    LastStep,
+    LayerNorm,
+    LeakyRelu,
+    Recurrent,
+    Relu,
+    Residual,
+    Serial,
+    Tanh,
+)
+
+SCALES = {"w_std": 1.2, "u_std": 0.9, "b_std": 0.3}
+
+
+def sequences(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def recurrent(end, nonlinearity=None, width=8, layers=1, **scales):
+    layer = Recurrent(width, nonlinearity or Relu(), **(SCALES | scales))
+    return Serial(*[layer] * layers, end, Dense(1, 1.1, 0.2))
+
+
+# The recursion in plain NumPy, over all pairs of steps, with duals written by hand.
+
+
+def relu(c, q1, q2):
+    norm = np.sqrt(q1 * q2)
+    angle = np.arccos(np.clip(c / norm, -1, 1))
+    value = norm * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+    return value, (np.pi - angle) / (2 * np.pi)
+
+
+def erf(c, q1, q2):
+    a, b = 1 + 2 * q1, 1 + 2 * q2
+    return 2 / np.pi * np.arcsin(2 * c / np.sqrt(a * b)), 4 / np.pi / np.sqrt(a * b - 4 * c**2)
+
+
+def cos(c, q1, q2):
+    return np.exp(-(q1 + q2) / 2) * np.cosh(c), np.exp(-(q1 + q2) / 2) * np.sinh(c)
+
+
+DUALS = {Relu(): relu, Erf(): erf, Cos(): cos}
+
+
+def inputs_of(x):
+    k = np.einsum("itc,jsc->ijts", x, x) / x.shape[-1]
+    return k, 0 * k
+
+
+def recursion(k, theta, dual, tied=True, start=0.0, gains=(1, 1, 1), **scales):
+    """K and Θ (n, n, T, T) of the states for those of what comes in.
+
+    Without `tied` each step has weights of its own; `start` is E[h_0²]; `gains` of the gradients in
+    w, u and b.
+    """
+    w2, u2, b2 = ((SCALES | scales)[name] ** 2 for name in ("w_std", "u_std", "b_std"))
+    value, tangent, before = np.zeros_like(k), np.zeros_like(k), np.zeros_like(k)
+    # Equal steps first: the others need their variances.
+    pairs = sorted(np.ndindex(k.shape[2:]), key=lambda pair: (pair[0] != pair[1], pair))
+    for t, s in pairs:
+        shared = tied or t == s
+        state, slope = start * np.ones(k.shape[:2]), np.zeros(k.shape[:2])
+        if min(t, s) > 0:
+            state, slope = value[..., t - 1, s - 1], tangent[..., t - 1, s - 1]
+        parts = [w2 * state, u2 * k[..., t, s], b2 * np.ones_like(state)]
+        before[..., t, s] = sum(parts) * shared
+        own = sum(gain * part for gain, part in zip(gains, parts, strict=True)) * shared
+        rate = own + (w2 * slope + u2 * theta[..., t, s]) * shared
+        q = np.diagonal(before[..., t, t]), np.diagonal(before[..., s, s])
+        value[..., t, s], rise = dual(before[..., t, s], q[0][:, None], q[1][None])
+        tangent[..., t, s] = rise * rate
+    return value, tangent
+
+
+READOUTS = {
+    LastStep(): lambda a: a[..., -1, -1],
+    GlobalAveragePool(): lambda a: a.mean((2, 3)),
+    Flatten(): lambda a: np.einsum("ijtt->ij", a) / a.shape[-1],
+}
+
+
+def read_out(end, value, tangent):
+    """K and Θ after the last Dense layer."""
+    k = 1.21 * READOUTS[end](value) + 0.04
+    return k, k + 1.21 * READOUTS[end](tangent)
+
+
+@pytest.mark.parametrize("end", READOUTS, ids=repr)
+@pytest.mark.parametrize("nonlinearity", DUALS, ids=repr)
+def test_the_recursion_over_pairs_of_steps(end, nonlinearity):
+    x = sequences(0, 3, 4, 2)
+    net = recurrent(end, nonlinearity)
+    kernel, diagonal = net.kernel(x), net.kernel_diagonal(x)
+    k, theta = read_out(end, *recursion(*inputs_of(x), DUALS[nonlinearity]))
+    np.testing.assert_allclose(kernel.nngp, k, rtol=1e-13)
+    np.testing.assert_allclose(kernel.ntk, theta, rtol=1e-13)
+    np.testing.assert_allclose(diagonal.nngp, np.diagonal(k), rtol=1e-13)
+    np.testing.assert_allclose(diagonal.ntk, np.diagonal(theta), rtol=1e-13)
+    assert (kernel.ntk == kernel.ntk.T).all()
+    np.testing.assert_allclose(net.kernel(x, x[:2]).ntk, kernel.ntk[:, :2], rtol=1e-13)
+
+
+@pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
+def test_layers_on_top_of_one_another_and_after_a_convolution(end):
+    x = sequences(1, 3, 4, 2)
+    conv, again = Conv(8, 3, w_std=1.3), Recurrent(8, Relu(), 0.8, 1.1, 0.1)
+    first = Recurrent(8, Erf(), **SCALES)
+    net = Serial(conv, Relu(), first, again, end, Dense(1, 1.1, 0.2))
+    k, _ = inputs_of(x)
+    padded = np.pad(k, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    k = 1.69 / 3 * sum(padded[..., i : i + 4, i : i + 4] for i in range(3))
+    q = np.einsum("iitt->it", k)
+    value, slope = relu(k, q[:, None, :, None], q[None, :, None, :])
+    states = recursion(value, slope * k, erf)
+    states = recursion(*states, relu, w_std=0.8, u_std=1.1, b_std=0.1)
+    k, theta = read_out(end, *states)
+    kernel = net.kernel(x)
+    np.testing.assert_allclose(kernel.nngp, k, rtol=1e-13)
+    np.testing.assert_allclose(kernel.ntk, theta, rtol=1e-13)
+
+
+def test_at_the_last_step_weights_might_be_drawn_anew_at_each_but_not_in_an_average():
+    x = sequences(2, 3, 4, 2)
+    for end in (LastStep(), GlobalAveragePool()):
+        wrong = read_out(end, *recursion(*inputs_of(x), erf, tied=False))[1]
+        off = np.abs(recurrent(end, Erf()).kernel(x).ntk / wrong - 1).max()
+        assert off < 1e-13 if end == LastStep() else off > 0.1
+
+
+def test_the_state_before_the_first_step_is_zero_whatever_the_nonlinearity_makes_of_zero():
+    x = sequences(3, 3, 4, 2)
+    for end in READOUTS:
+        kernel = recurrent(end, Cos()).kernel(x)
+        leaked = read_out(end, *recursion(*inputs_of(x), cos, start=1.0))
+        assert np.abs(np.asarray(kernel.nngp) / leaked[0] - 1).max() > 0.03
+    # Of one step nothing but U and b is seen.
+    one, dense = x[:, :1], Serial(Dense(8, 0.9, 0.3), Cos(), Dense(1, 1.1, 0.2))
+    for end in READOUTS:
+        net = recurrent(end, Cos())
+        np.testing.assert_allclose(net.kernel(one).ntk, dense.kernel(one[:, 0]).ntk, rtol=1e-14)
+        shares = net.kernel_shares(one)[0]
+        assert (shares["w"] == 0).all()
+        assert (shares["u"] != 0).all()
+
+
+def test_without_biases_zeros_before_a_sequence_change_nothing():
+    # So that sequences of other lengths have a kernel: K_{t,s} depends on steps back from both.
+    long, short = sequences(4, 2, 4, 2), sequences(5, 2, 2, 2)
+    padded = np.pad(short, [(0, 0), (2, 0), (0, 0)])
+    for nonlinearity, dual in ((Relu(), relu), (Erf(), erf)):
+        net = recurrent(LastStep(), nonlinearity, b_std=0.0)
+        np.testing.assert_allclose(net.kernel(padded).ntk, net.kernel(short).ntk, rtol=1e-14)
+        cross = net.kernel(long, padded)
+        tail = recursion(*inputs_of(np.concatenate([long[:, 2:], short])), dual, b_std=0.0)
+        assert np.abs(cross.ntk / read_out(LastStep(), *tail)[1][:2, 2:] - 1).max() > 0.01
+        params = net.init(jax.random.key(0), (2, 2))
+        np.testing.assert_allclose(net.apply(params, padded), net.apply(params, short), rtol=1e-13)
+
+
+def test_shares_are_those_of_each_array():
+    x = sequences(6, 3, 4, 2)
+    for end in (LastStep(), GlobalAveragePool()):
+        net = recurrent(end)
+        shares, kernel = net.kernel_shares(x), net.kernel(x)
+        np.testing.assert_allclose(sum(jax.tree.leaves(shares)), kernel.ntk, rtol=1e-14)
+        for i, name in enumerate("wub"):
+            _, part = recursion(*inputs_of(x), relu, gains=np.eye(3)[i])
+            np.testing.assert_allclose(shares[0][name], 1.21 * READOUTS[end](part), rtol=1e-12)
+    deep = recurrent(GlobalAveragePool(), layers=2)
+    parts = jax.tree.leaves(deep.kernel_shares(x))
+    np.testing.assert_allclose(sum(parts), deep.kernel(x).ntk, rtol=1e-14)
+    assert len(parts) == 8
+
+
+# Against 50 digits: nearly equal, parallel and antipodal sequences.
+
+
+def exact(a, b, average):
+    """Θ of a ReLU layer with σ_w² = 2, σ_u = 1 and no biases."""
+    steps = range(len(a))
+    a, b = ([[mpmath.mpf(float(v)) for v in row] for row in x] for x in (a, b))
+
+    def inner(x, y):
+        return [[mpmath.fsum(map(mpmath.fmul, u, v)) / len(u) for v in y] for u in x]
+
+    def variances(x):
+        q = []
+        for step in steps:
+            q.append(inner(x, x)[step][step] + (q[-1] if q else 0))  # 2 · q/2
+        return q
+
+    k, qa, qb = inner(a, b), variances(a), variances(b)
+    value = [[mpmath.mpf(0)] * (len(a) + 1) for _ in range(len(a) + 1)]
+    tangent = [row[:] for row in value]
+    for t in steps:
+        for s in steps:
+            c = k[t][s] + 2 * value[t][s]
+            norm = mpmath.sqrt(qa[t] * qb[s])
+            angle = mpmath.acos(max(-1, min(1, c / norm)))
+            rest = mpmath.pi - angle
+            value[t + 1][s + 1] = (
+                norm * (mpmath.sin(angle) + rest * mpmath.cos(angle)) / (2 * mpmath.pi)
+            )
+            tangent[t + 1][s + 1] = (c + 2 * tangent[t][s]) * rest / (2 * mpmath.pi)
+    if not average:
+        return value[-1][-1] + tangent[-1][-1]
+    return sum(map(sum, value + tangent)) / len(a) ** 2
+
+
+@pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
+def test_nearly_equal_parallel_and_antipodal_sequences(end):
+    x = sequences(7, 2, 4, 2)
+    near = x[0] + 1e-6 * x[1]
+    x = np.stack([x[0], near, 3 * x[0], -x[0], x[1]])
+    net = Serial(Recurrent(8, Relu(), w_std=2**0.5), end, Dense(1))
+    kernel = net.kernel(x)
+    with mpmath.workdps(50):
+        for j in range(len(x)):
+            truth = float(exact(x[0], x[j], end != LastStep()))
+            size = np.sqrt(kernel.ntk[0, 0] * kernel.ntk[j, j])
+            assert abs(kernel.ntk[0, j] - truth) < 4e-15 * size, j
+
+
+def test_distances_of_nearly_equal_sequences_keep_their_digits():
+    # 1 - cosine after 30 steps, of order 1e-12, from which K(x, x) - K(x, x') would keep no digit.
+    x = sequences(8, 2, 30, 2)
+    x = np.stack([x[0], x[0] + 1e-6 * x[1]])
+    layer = Recurrent(8, Erf(), **SCALES)
+    # The kernel of steps is (π - θ)/2π: the angle θ itself, which 1 - cos θ would hide.
+    net = Serial(layer, LastStep(), Dense(8), ntk.RectifiedPower(0), Dense(1))
+    angle = np.pi - 2 * np.pi * float(net.kernel(x).nngp[0, 1])
+    with mpmath.workdps(50):
+        k = erf_in_many_digits(x)
+        truth = float(mpmath.acos(k[0][1] / mpmath.sqrt(k[0][0] * k[1][1])))
+    assert abs(angle / truth - 1) < 1e-8
+
+
+def erf_in_many_digits(x):
+    x = [[[mpmath.mpf(float(v)) for v in row] for row in rows] for rows in x]
+    w2, u2, b2 = (mpmath.mpf(SCALES[n]) ** 2 for n in ("w_std", "u_std", "b_std"))
+    k = [[mpmath.mpf(0)] * 2 for _ in range(2)]
+    for t in range(len(x[0])):
+        z = [
+            [
+                w2 * k[i][j] + b2 + u2 * mpmath.fsum(map(mpmath.fmul, x[i][t], x[j][t])) / 2
+                for j in range(2)
+            ]
+            for i in range(2)
+        ]
+        roots = [mpmath.sqrt(1 + 2 * z[i][i]) for i in range(2)]
+        k = [
+            [2 / mpmath.pi * mpmath.asin(2 * z[i][j] / (roots[i] * roots[j])) for j in range(2)]
+            for i in range(2)
+        ]
+    return k
+
+
+# Numbers at the edge.
+
+
+def test_single_precision():
+    x = sequences(9, 3, 4, 2).astype(np.float32)
+    for end in READOUTS:
+        net = recurrent(end)
+        single, double = net.kernel(x), net.kernel(x.astype(float))
+        assert single.ntk.dtype == jnp.float32
+        np.testing.assert_allclose(single.ntk, double.ntk, rtol=2e-6)
+
+
+@pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
+def test_a_hundred_steps_of_all_sorts_of_sequences(end):
+    x = sequences(10, 2, 100, 2)
+    x = np.stack([x[0], 3 * x[0], -x[0], 0 * x[0], x[1]])
+    for w_std in (2**0.5, 0.5, 2.0):
+        kernel = recurrent(end, w_std=w_std, b_std=0.0).kernel(x)
+        assert jnp.isfinite(kernel.ntk).all()
+        theta = np.asarray(kernel.ntk) - 0.04
+        np.testing.assert_allclose(theta[0, 1] / theta[0, 0], 3, rtol=1e-11)
+        np.testing.assert_allclose(theta[3], 0, atol=1e-15)
+    assert jnp.isfinite(recurrent(end, Erf(), w_std=3.0).kernel(x).ntk).all()
+
+
+ENDS = pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
+
+
+def sum_of_entries(net, x):
+    """Of Θ, as a function of the leaves of the scales and of a step along fixed sequences."""
+    leaves, tree = jax.tree.flatten(net.hyperparameters())
+    direction = sequences(12, *x.shape)
+
+    def value(leaves, step):
+        scales = jax.tree.unflatten(tree, list(leaves))
+        return net.kernel(x + step * direction, hyperparameters=scales).ntk.sum()
+
+    return value, jnp.array(leaves)
+
+
+@ENDS
+def test_derivatives_in_scales_and_sequences(end):
+    x = sequences(13, 2, 4, 2)
+    net = recurrent(end, Erf())
+    assert net.hyperparameters()[0] == SCALES
+    value, leaves = sum_of_entries(net, x)
+    for i in range(4):  # the three scales of the layer, and the sequences
+        scale, step = jnp.eye(len(leaves))[i] * (i < 3), float(i == 3)
+        rate = jax.jvp(value, (leaves, 0.0), (scale, step))[1]
+        ahead, behind = (value(leaves + h * scale, h * step) for h in (1e-5, -1e-5))
+        np.testing.assert_allclose(rate, (ahead - behind) / 2e-5, rtol=1e-7)
+
+
+def test_gradients_in_reverse():
+    value, leaves = sum_of_entries(recurrent(LastStep(), Erf()), sequences(13, 2, 4, 2))
+    slopes = jax.grad(value)(leaves, 0.0)
+    along = jnp.array(sequences(14, len(leaves)))
+    rate = jax.jvp(value, (leaves, 0.0), (along, 0.0))[1]
+    np.testing.assert_allclose(slopes @ along, rate, rtol=1e-12)
+
+
+@ENDS
+def test_sequences_of_zeros_have_derivatives(end):
+    x = sequences(11, 2, 4, 2)
+    x[0, 1:3] = 0
+    x[1] = 0
+    value, leaves = sum_of_entries(recurrent(end, Erf(), b_std=0.0), x)
+    rate = jax.jvp(value, (leaves, 0.0), (0 * leaves, 1.0))[1]
+    np.testing.assert_allclose(rate, (value(leaves, 1e-5) - value(leaves, -1e-5)) / 2e-5, rtol=1e-6)
+    assert jnp.isfinite(jax.jvp(value, (leaves, 0.0), (jnp.ones_like(leaves), 0.0))[1])
+
+
+def test_jit_tiles_and_other_numbers_of_sequences():
+    x = sequences(15, 70, 4, 2)  # tiles of 64, with all pairs of 4 steps
+    net = recurrent(GlobalAveragePool())
+    kernel = net.kernel(x)
+    np.testing.assert_allclose(net.kernel(x[:2], x[60:]).ntk, kernel.ntk[:2, 60:], rtol=1e-13)
+    jitted = jax.jit(lambda a: net.kernel(a).ntk)(x[:3])
+    np.testing.assert_allclose(jitted, kernel.ntk[:3, :3], rtol=1e-13)
+    assert np.linalg.eigvalsh(kernel.ntk).min() > 0
+
+
+# Finite networks.
+
+
+def test_the_finite_layer_is_a_loop_over_steps():
+    x = sequences(16, 2, 5, 3)
+    layer = Recurrent(4, Erf(), **SCALES)
+    params = layer.init(jax.random.key(0), x.shape[1:])
+    assert {name: leaf.shape for name, leaf in params.items()} == {
+        "w": (4, 4), "u": (3, 4), "b": (4,)
+    }  # fmt: skip
+    drawn = [np.asarray(leaf).ravel() for leaf in params.values()]
+    assert len(np.unique(np.concatenate(drawn).round(12))) == 32  # all of them independent draws
+    w, u, b = (np.asarray(params[name]) for name in "wub")
+    y, state = np.asarray(layer.apply(params, x)), np.zeros((2, 4))
+    assert y.shape == (2, 5, 4)
+    for t in range(5):
+        z = 1.2 / 2 * state @ w + 0.9 / np.sqrt(3) * x[:, t] @ u + 0.3 * b
+        state = np.asarray(jax.scipy.special.erf(z))
+        np.testing.assert_allclose(y[:, t], state, rtol=1e-12)
+    np.testing.assert_array_equal(LastStep().apply((), y), y[:, -1])
+    assert "b" not in Recurrent(4, Erf()).init(jax.random.key(0), (5, 3))
+
+
+def untied(net, steps):
+    """The network with other weights at each step: a loop over cells that are layers of one."""
+    layer, end, dense = net.layers
+
+    def init(key, shape):
+        keys = jax.random.split(key, steps + 1)
+        cells = [layer.init(k, shape) for k in keys[1:]]
+        return cells, dense.init(keys[0], (layer.width,))
+
+    def apply(params, x):
+        state, states = jnp.zeros((len(x), layer.width)), []
+        for t, cell in enumerate(params[0]):
+            z = layer.w_std / layer.width**0.5 * state @ cell["w"]
+            z += layer.u_std / x.shape[-1] ** 0.5 * x[:, t] @ cell["u"] + layer.b_std * cell["b"]
+            state = layer.nonlinearity.apply((), z)
+            states.append(state)
+        return dense.apply(params[1], end.apply((), jnp.stack(states, 1)))
+
+    return init, apply
+
+
+def sampled(net, x, seed, samples=48):
+    return ntk.monte_carlo_kernel(net, jax.random.key(seed), x, samples=samples, batch_size=8)
+
+
+def errors(drawn, nngp, theta):
+    """The largest deviations of sampled networks from both kernels, in standard errors."""
+    mean, spread = drawn.mean, drawn.standard_error
+    parts = [(mean.nngp - nngp) / spread.nngp, (mean.ntk - theta) / spread.ntk]
+    return [float(abs(part).max()) for part in parts]
+
+
+@pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
+@pytest.mark.parametrize("nonlinearity", [Relu(), Cos()], ids=repr)
+def test_sampled_networks(end, nonlinearity):
+    x = sequences(17, 3, 4, 2)
+    net = recurrent(end, nonlinearity, width=256)
+    kernel, drawn = net.kernel(x), sampled(net, x, 0)
+    assert max(errors(drawn, kernel.nngp, kernel.ntk)) < 4
+    leaked = read_out(end, *recursion(*inputs_of(x), DUALS[nonlinearity], start=1.0))
+    assert errors(drawn, *leaked)[1] > 6
+    if end != LastStep():
+        anew = read_out(end, *recursion(*inputs_of(x), DUALS[nonlinearity], tied=False))
+        assert errors(drawn, *anew)[1] > 6
+
+
+@pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
+def test_sampled_networks_with_other_weights_at_each_step(end):
+    x = sequences(18, 3, 4, 2)
+    net = recurrent(end, Relu(), width=256)
+    kernel, drawn = net.kernel(x), sampled(untied(net, 4), x, 1)
+    theory = read_out(end, *recursion(*inputs_of(x), relu, tied=False))
+    assert max(errors(drawn, *theory)) < 4
+    off = errors(drawn, kernel.nngp, kernel.ntk)
+    assert max(off) < 4 if end == LastStep() else off[1] > 6
+
+
+def test_sampled_networks_of_several_layers():
+    x = sequences(19, 3, 4, 2)
+    layers = [Conv(256, 3, w_std=1.3, b_std=0.2), Relu(), Recurrent(256, Erf(), **SCALES)]
+    layers += [Residual(Conv(256, 2, padding="circular")), Recurrent(256, Relu(), **SCALES)]
+    net = Serial(*layers, LayerNorm(), AvgPool(2, 1), LastStep(), Dense(1, 1.1, 0.2))
+    kernel = net.kernel(x)
+    assert max(errors(sampled(net, x, 2), kernel.nngp, kernel.ntk)) < 4
+
+
+def test_finite_networks_train_and_linearise():
+    x, y = sequences(20, 4, 4, 2), sequences(21, 4, 1)
+    net = recurrent(GlobalAveragePool(), Tanh(), width=16, layers=2)
+    params = net.init(jax.random.key(1), x.shape[1:])
+    linear = ntk.linearize(net.apply, params)
+    np.testing.assert_allclose(linear(params, x), net.apply(params, x), rtol=1e-12)
+    run = ntk.train(net.apply, params, x, y, learning_rate=0.05, steps=20)
+    assert run.losses[-1] < run.losses[0]
+    shares = ntk.empirical_shares(net.apply, params, x)
+    theta = ntk.empirical_ntk(net.apply, params, x)
+    np.testing.assert_allclose(sum(jax.tree.leaves(shares)), theta, rtol=1e-11)
+
+
+# Other nonlinearities, and what has no answer.
+
+
+def test_nonlinearities_with_numbers_and_by_quadrature():
+    x = sequences(22, 2, 4, 2)
+    like_relu = recurrent(LastStep(), LeakyRelu(0.0)).kernel(x)
+    np.testing.assert_allclose(like_relu.ntk, recurrent(LastStep()).kernel(x).ntk, rtol=1e-13)
+    numerical = Elementwise(jnp.cos, "cosine")
+    kernel, closed = (recurrent(LastStep(), phi).kernel(x) for phi in (numerical, Cos()))
+    np.testing.assert_allclose(kernel.ntk, closed.ntk, rtol=1e-8)
+    with pytest.raises(ValueError, match="quadrature resolves nothing"):
+        recurrent(LastStep(), numerical, w_std=1e8).kernel(x)
+
+
+def test_layers_of_one_form_share_a_program():
+    a, b = (Recurrent(width, Relu(), w_std) for width, w_std in ((4, 1.0), (8, 2.0)))
+    assert a._form(False) == b._form(False)
+    assert a != b
+    assert hash(a) == hash(Recurrent(4, Relu()))
+    assert not Serial(a).ends_in_weights
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda x: recurrent(LastStep()).kernel(x[:, 0]), r"\(n, \*space, channels\)"),
+        (
+            lambda x: recurrent(LastStep()).kernel(x[:, None]),
+            r"expects sequences \(n, T, channels\), got images with 2 axes",
+        ),
+        (lambda x: recurrent(LastStep()).kernel(x, x[:, 1:]), "sequences of one length"),
+        (lambda x: Serial(Flatten(), Recurrent(4, Relu())).kernel(x), "got vectors; it comes bef"),
+        (lambda x: Serial(Flatten(), LastStep()).kernel(x), "got vectors; it comes before"),
+        (lambda x: LastStep().apply((), x[:, None]), "got images with 2 axes of pixels"),
+        (lambda x: LastStep().apply((), x[0]), "expects sequences"),
+        (lambda x: Serial(Recurrent(4, Relu())).kernel(x), "expects outputs without pixels"),
+        (lambda x: Serial(Recurrent(4, Relu()), Dense(1)).kernel(x), r"put Flatten\(\) before it"),
+        (
+            lambda x: Serial(Recurrent(4, Relu()), Erf(), LastStep()).kernel(x),
+            "another nonlinearity",
+        ),
+        (
+            lambda x: Serial(Residual(Recurrent(2, Relu())), LastStep()).kernel(x),
+            "branch of a Residual to end in a Dense layer",
+        ),
+        (lambda x: recurrent(LastStep()).kernel(x * np.nan), "x1 must be finite"),
+        (lambda x: Recurrent(0, Relu()), "width must be at least 1"),
+        (lambda x: Recurrent(4, Relu(), w_std=0), "w_std must be a positive"),
+        (lambda x: Recurrent(4, Relu(), u_std=-1.0), "u_std must be a positive"),
+        (lambda x: Recurrent(4, Relu(), b_std=-1.0), "b_std must be a non-negative"),
+        (lambda x: Recurrent(4, Relu()).apply({"w": jnp.ones((4, 4))}, x), r"\['u', 'w'\], got"),
+        (
+            lambda x: Recurrent(4, Relu()).apply({"w": jnp.ones((4, 4)), "u": jnp.ones((3, 4))}, x),
+            r"x must have shape \(4, 4, 3\)",
+        ),
+        (
+            lambda x: Recurrent(4, Relu()).apply({"w": jnp.ones((4, 5)), "u": jnp.ones((2, 4))}, x),
+            "w must have shape",
+        ),
+        (
+            lambda x: recurrent(LastStep()).kernel(
+                x,
+                hyperparameters=(
+                    {"w_std": 1.0, "u_std": 0.0, "b_std": 0.0},
+                    (),
+                    {"w_std": 1.0, "b_std": 0.0},
+                ),
+            ),
+            r"hyperparameters\[0\]\['u_std'\] must be a positive",
+        ),
+    ],
+)
+def test_what_has_no_answer_is_refused(use, message):
+    with pytest.raises(ValueError, match=message):
+        use(sequences(23, 4, 4, 2))
+
+
+@pytest.mark.parametrize("wrong", [Relu, jnp.tanh, "relu", Dense(4), Serial(Relu()), None])
+def test_what_is_no_nonlinearity_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"nonlinearity must be a layer with a dual, such as Relu"):
+        Recurrent(4, wrong)
+
+
+def test_what_leaves_the_range_is_named():
+    x = sequences(24, 2, 40, 2).astype(np.float32)
+    net = Serial(Recurrent(4, Relu(), w_std=20.0), LastStep(), Dense(1))
+    with pytest.raises(ValueError, match=r"overflows float32 in net.layers\[0\]"):
+        net.kernel(x)
