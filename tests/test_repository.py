@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from notebooks import canonical
-from notebooks.toc import chapters
+from notebooks.toc import chapters, lessons
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -35,6 +35,14 @@ def files(*suffixes: str) -> list[Path]:
         names[:] = [n for n in names if not MADE_BY_TOOLS.fullmatch(n)]
         found += [ROOT / here / leaf for leaf in leaves if leaf.endswith(suffixes)]
     return sorted(found)
+
+
+def test_the_first_page_asks_the_question_of_every_chapter():
+    index = (ROOT / "book" / "index.md").read_text("utf-8")
+    named = re.findall(r"^\|.*\| \{doc\}`([^`]+)` \|.*\? \|$", index, re.MULTILINE)
+    assert named == [
+        path.relative_to(ROOT / "book").with_suffix("").as_posix() for path in lessons(ROOT)
+    ]
 
 
 COURSE = ROOT / "book" / "assignments"
