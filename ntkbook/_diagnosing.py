@@ -14,24 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkbook import _lanczos as spectral
 from ntkbook._base.arguments import require_finite
 from ntkbook._base.compiled import compiled
 from ntkbook._base.types import Array, PRNGKeyArray, PyTree
-from ntkbook._lanczos import (
-    Estimate,
-    Krylov,
-    Vector,
-    bracket,
-    descended,
-    lanczos,
-    largest,
-    share_below,
-    summed,
-)
+from ntkbook._lanczos import Estimate, Krylov, Vector
 from ntkbook.tangents.model import Model, common_dtype
 
 # From these sizes on of the predicted change the regime is called mixed, and feature learning.
 MIXED, RICH = 0.1, 1.0
+
+# What is smaller, beside the whole kernel, is taken for rounding.
+NOTHING = 1e-5
 
 # Products: for λ_max, for the curve, for that at the end point, of top modes, probes, outputs.
 _TOP, _CURVE, _END, _MODES, _PROBES, _OUTPUTS = 16, 24, 18, 6, 6, 10
@@ -181,7 +175,9 @@ def change(known: Known, product: Callable) -> tuple[Estimate, Estimate]:
     whole = _norm(*_squeezed(known, nothing, nothing))
     rest = _norm(*_squeezed(known, vectors, images))
     tail = _norm(nothing, _without(vectors, sampled))
-    return _quotient(_norm(exact, sampled), whole), _quotient(tail, rest)
+    none = rest.value <= NOTHING * whole.value
+    tails = Estimate(0.0, 0.0) if none else _quotient(tail, rest)
+    return _quotient(_norm(exact, sampled), whole), tails
 
 
 def _quotient(part: Estimate, whole: Estimate) -> Estimate:
@@ -231,14 +227,14 @@ def study(
     rounding = 32 * float(jnp.finfo(common_dtype(params)).eps)
     start, draw = jax.random.split(key)
     root = curvature_root(outputs, net.shape) if cross_entropy else None
-    found = lanczos(
+    found = spectral.lanczos(
         theta if root is None else lambda v: root(theta(root(v))),
         np.asarray(jax.random.normal(start, y.shape), np.float64),
         _TOP,
-        lambda krylov: largest(krylov).error <= 1e-5 * largest(krylov).value,
+        lambda krylov: spectral.largest(krylov).error <= 1e-5 * spectral.largest(krylov).value,
         rounding,
     )
-    top = largest(found)
+    top = spectral.largest(found)
     if not top.value > 0:
         raise ValueError("f must depend on params at these x, got a tangent kernel of zero")
     highest = top.value + top.error
@@ -252,32 +248,34 @@ def study(
         raise ValueError("y must differ from f(params, x), got targets that f fits already")
 
     def enough(krylov: Krylov) -> bool:
-        low, up = (float(each.left(rate, steps)) for each in bracket(krylov, rate, highest))
+        low, up = (
+            float(each.left(rate, steps)) for each in spectral.bracket(krylov, rate, highest)
+        )
         if not low < 1:  # it grows: what is above does not matter
             return True
-        left, missed = descended(krylov, rate, steps)
+        left, missed = spectral.descended(krylov, rate, steps)
         close = missed <= tolerance * max(5 * float(np.linalg.norm(left)), 0.1 * krylov.norm)
         return close and up - low <= tolerance * max(low, 1e-4)
 
-    path = lanczos(theta, residual, _CURVE, enough, rounding)
+    path = spectral.lanczos(theta, residual, _CURVE, enough, rounding)
     known, shape = _shape(net, theta, (found, path), y, draw)
     facts |= shape | {
         "top": min(top, _first(known), key=lambda estimate: estimate.error),
-        "_fixed": bracket(path, rate, highest),
-        "_residuals": (residual, *descended(path, rate, steps)),
-        "late_share": share_below(path, 1 / (rate * steps)),
+        "_fixed": spectral.bracket(path, rate, highest),
+        "_residuals": (residual, *spectral.descended(path, rate, steps)),
+        "late_share": spectral.share_below(path, 1 / (rate * steps)),
     }
-    away = jax.tree.map(jnp.negative, net.pull(params, summed(path, rate, steps)))
+    away = jax.tree.map(jnp.negative, net.pull(params, spectral.summed(path, rate, steps)))
     end = jax.tree.map(jnp.add, params, away)
     linear = outputs + net.push(params, away)[1]
     error = float(np.linalg.norm(net.push(end, away)[0] - linear)) / size
     try:
         moved = change(known, net.product(end))
-        last = lanczos(net.product(end), residual, _END, enough, rounding)
+        last = spectral.lanczos(net.product(end), residual, _END, enough, rounding)
     except FloatingPointError:
         lost = dict.fromkeys(("change", "tail_change"), Estimate(np.inf, 0.0))
         return facts | lost | {"linearisation": np.inf, "regime": "feature learning"}
-    after = bracket(last, rate, highest)[0]
+    after = spectral.bracket(last, rate, highest)[0]
     grows = bool(after.left(rate, steps) > 1 or rate * after.nodes[-1] >= 2)
     rich = grows or not max(moved[0].value, error) < RICH
     mixed = not max(moved[0].value, moved[1].value, error) < MIXED
@@ -311,6 +309,8 @@ def _shape(
 
     exact, sampled = _squeezed(known, means, images[-1])
     norm = _norm(exact, sampled)
+    if norm.value <= NOTHING * spectral.largest(found[0]).value:
+        return known, {}
     trace = _sampled((known.basis * exact).sum(), (known.probes * sampled).sum(axis=0))
     signed = (weigh(known.signs) * sampled).sum(axis=0)
     permuted = _sampled((weigh(known.basis) * exact).sum(), signed)

@@ -27,6 +27,7 @@ growing as their number; more examples have more slow modes, so what is late is 
 _RISK = "the kernel may grow in training, and no step is safe by this alone"
 _CATAPULT = """above it the loss spikes, and a network may then settle where its kernel is smaller
 (catapult) or diverge"""
+_SHAPE = "effective rank, alignment: with at most ten outputs, and where inputs and targets differ"
 _KAPPA = "condition number: it grows with the number of examples and ignores the targets"
 
 
@@ -67,14 +68,14 @@ def page(
     }
     absent = f"change, curve, late modes: of squared error with a stable step alone; {_KAPPA}"
     if last is not None and hard is not None:
-        absent = _KAPPA
+        absent = _KAPPA if at.alignment is not None else f"{_SHAPE}; {_KAPPA}"
         lines["verdict"] += (
             f"; predicted change of the kernel {_said(at.change)} (off its six largest modes "
             f"{_said(at.tail_change)}), error of the linear model {at.linearisation:.2g}"
         )
         lines["late"] = f"{_said(at.late_share)} of r² is in modes slower than this run; "
         lines["late"] += _late(shares, hard)
-        end = "none, it diverges" if last.end is None else f"{float(last.end):.3g}"
+        end = "growth" if last.end is None or not last.end < 1 else f"{float(last.end):.3g}"
         lines["curve"] = (
             f"L/L0 at the end: {float(last.lower):.4g} to {float(last.upper):.4g} with the kernel "
             f"of the start (bounds of the linearised model), {end} with that of the predicted end"

@@ -49,14 +49,15 @@ class Diagnosis:
       learning" if the first or the last is 1 or more, or if the kernel at the predicted end point
       lets the loss grow; "mixed" between; "unstable step" and "not given" without a path;
     - `change`, ‖Θ(θ_T) − Θ(θ_0)‖/‖Θ(θ_0)‖ in Frobenius norm at the end point θ_T of the
-      linearised model, and `tail_change`, the same off the six largest modes;
+      linearised model, and `tail_change`, the same off the six largest modes (zero where
+      the kernel has no others);
     - `linearisation`, ‖f(θ_T) − f_lin(θ_T)‖/‖f(θ_0) − y‖;
     - `max_learning_rate`, the largest step that is free of spikes at the start, 2/λ_max in the
-      units of the loss, and `top`, λ_max per example;
+      units of the loss, and `top`, λ_max of the examples used;
     - `late_share`, of the squared residual, in modes slower than the run, λ < 1/(ηT);
     - `effective_rank`, (tr Θ)²/‖Θ‖_F², `alignment`, ⟨y, Θ y⟩/(‖Θ‖_F ‖y‖²), and its mean
       `shuffled` over permutations of the examples, all of the kernel centred in each output,
-      None with more than ten outputs;
+      None with more than ten outputs, or where it is constant;
     - `learning_rate`, `steps`, `loss`, `examples` (numbers of rows of x that were used),
       `outputs`, `parameters`, `total` (rows of x), `products` and `seconds` that it took.
 
@@ -96,7 +97,8 @@ class Diagnosis:
 
         **Returns**: `Curve`, arrays of the shape of `t`: `lower` ≤ exact ≤ `upper` for the
         linearised model, and `end` for the kernel at the predicted end point, None if the network
-        isn't finite there.  Trained networks were mostly found between the two.
+        isn't finite there.  Trained ReLU networks were found between the two; networks whose
+        kernel grows, tanh or small outputs, run ahead of both.
 
         **Raises**: ValueError where no path of training is given, and for other `t`.
 
@@ -117,7 +119,8 @@ class Diagnosis:
         **Arguments**: `by`, "example" or "class".
 
         **Returns**: `Late`: rows of x, or classes (of one-hot rows the index), with squared
-        residuals.
+        residuals.  Trust the order of examples in the kernel regime alone: where the kernel
+        moves, others are the last ones.
 
         **Raises**: ValueError for another `by`, for classes of targets that have none, and where
         no path of training is given.

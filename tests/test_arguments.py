@@ -31,6 +31,12 @@ SPECTRUM = {"eigenvalues": Y**2, "power": Y**2, "ridge": 0.1, "noise_variance": 
 SPECTRUM |= {"multiplicity": np.ones(5)}
 SQUARES = {"samples": 9, "features": 4, "noise_variance": 0.1, "signal": 1.0}
 
+TOKENS = ntk.Kernel(*np.full((2, 2, 2, 3, 3), 0.5))
+HEADS = {"layer": ntk.Attention(8, heads=2, scaling="root")}
+PATH = 1 - np.eye(2)
+GRAPHS = [(X[:2], PATH), (X[3:], PATH)]
+GNN = Serial(ntk.Aggregate(), ntk.Conv(4, 1), ntk.GlobalSumPool(), Dense(1))
+
 CALLS = {
     "init": (NET.init, {"key": KEY, "input_shape": (3,), "dtype": "float32"}),
     "apply": (NET.apply, {"params": PARAMS, "x": X}),
@@ -66,6 +72,15 @@ CALLS = {
     "monte_carlo_kernel": (
         ntk.monte_carlo_kernel,
         {"net": NET, "key": KEY, "x1": X, "x2": X, "samples": 4, "batch_size": 2},
+    ),
+    "drawn": (ntk.attention_monte_carlo, HEADS | {"key": KEY, "kernel": TOKENS, "samples": 4}),
+    "on_graph": (ntk.on_graph, {"net": GNN, "adjacency": PATH}),
+    "graph_kernel": (ntk.graph_kernel, {"net": GNN, "graphs1": GRAPHS, "progress": False}),
+    "diagnose": (
+        ntk.diagnose,
+        F
+        | {"x": X, "y": NET.apply(PARAMS, X) + 1, "learning_rate": 1e-3, "steps": 5}
+        | {"loss": "half-sum", "examples": 9, "tolerance": 0.01, "key": KEY, "progress": False},
     ),
     "check_layer": (ntk.check_layer, {"layer": Relu(), "features": 4, "samples": 8, "key": KEY}),
     "mse": (ntk.mse, {"f": Y, "y": Y}),

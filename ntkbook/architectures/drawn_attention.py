@@ -47,8 +47,8 @@ def attention_monte_carlo(
     One set of draws serves all pairs, so that the mean is positive semi-definite; it may be given
     to the next layer, or added to that of a skip.
 
-    **Raises**: TypeError for something else than an Attention or a key; ValueError for a layer with
-    "linear" scaling or tied weights, for other shapes, and for what is not finite.
+    **Raises**: TypeError for something else than an Attention, a key or a Kernel; ValueError for a
+    layer with "linear" scaling or tied weights, for other shapes, and for what is not finite.
 
     **Source**: Hron et al. 2020 for the limit of many heads.  The terms of Θ' are derived anew, and
     compared with sampled networks by the tests.
@@ -67,6 +67,8 @@ def attention_monte_carlo(
             "the others layer.kernel is exact"
         )
     require_key("key", key)
+    if not isinstance(kernel, Kernel):
+        raise TypeError(f"kernel must be a Kernel, got {described(kernel)}")
     n, tokens = jnp.shape(kernel.nngp)[1:3] if jnp.ndim(kernel.nngp) == 4 else (None, None)
     for name in ("nngp", "ntk"):
         part = require_shape(f"kernel.{name}", getattr(kernel, name), (n, n, tokens, tokens))
