@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +35,9 @@ class Conv(Layer):
     **Arguments**: `width` ≥ 1, the number of channels that come out; `shape` of the filter, a
     length for each axis of space, such as (3, 3), or a number for the single axis of a sequence;
     `strides`, a number or one for each axis; `padding`: "same" puts zeros beyond the border,
-    "circular" the other end of the image, "valid" nothing; `w_std` > 0; `b_std` ≥ 0.  Its
-    parameters are {"w": (*shape, channels, width), "b": (width,)}, "b" absent when b_std is zero.
+    "circular" the other end of the image, "valid" nothing; `w_std` > 0; `b_std` ≥ 0;
+    `parametrization`, "ntk" or "standard", as for `Dense`.  Its parameters are
+    {"w": (*shape, channels, width), "b": (width,)}, "b" absent when b_std is zero.
 
     **Raises**: TypeError or ValueError for other values; later, ValueError for images with other
     axes, or smaller than the filter.
@@ -59,9 +61,10 @@ class Conv(Layer):
     padding: str = "same"
     w_std: float = 1.0
     b_std: float = 0.0
+    parametrization: Literal["ntk", "standard"] = "ntk"
 
     def __post_init__(self) -> None:
-        dense = Dense(self.width, self.w_std, self.b_std)
+        dense = self.dense
         windows = windows_of(self.shape, self.strides, self.padding)
         kept = {name: getattr(dense, name) for name in ("width", "w_std", "b_std")}
         for name, value in {**kept, "shape": windows.shape, "strides": windows.strides}.items():
@@ -75,7 +78,7 @@ class Conv(Layer):
     @property
     def dense(self) -> Dense:
         """The dense layer of each window."""
-        return Dense(self.width, self.w_std, self.b_std)
+        return Dense(self.width, self.w_std, self.b_std, self.parametrization)
 
     @guided
     def apply(self, params: PyTree, x: Num[ArrayLike, "n *space c"]) -> Float[Array, "n *pixels k"]:
@@ -110,7 +113,8 @@ class Conv(Layer):
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         self.windows.after(repr(self), signal.space)
-        return _through(bare(signal), hyperparameters, self.width, self.windows)
+        standard = self.parametrization == "standard"
+        return _through(bare(signal), hyperparameters, self.width, self.windows, standard)
 
     @property
     def spatial(self) -> bool:
@@ -135,6 +139,10 @@ class Conv(Layer):
     def _with_gates(self, scales: PyTree, gates: PyTree) -> PyTree:
         return scales | {"gates": gates}
 
+    @property
+    def _needs_widths(self) -> bool:
+        return self.dense._needs_widths
+
     def _form(self, widths: bool) -> Conv:
         width = self.width if widths else 1
         return replace(self, width=width, w_std=1.0, b_std=0.0)
@@ -145,10 +153,13 @@ class Conv(Layer):
         return params | {"w": params["w"].reshape(*windows.shape, features, self.width)}
 
 
-@partial(jax.jit, static_argnames="windows")
-def _through(signal: Signal, hyperparameters: PyTree, width: int, windows: Windows) -> Signal:
-    after = Dense(1).propagate(filtered(signal, windows), hyperparameters)
-    return replace(after, features=width)
+@partial(jax.jit, static_argnames=("windows", "standard"))
+def _through(
+    signal: Signal, hyperparameters: PyTree, width: int, windows: Windows, standard: bool
+) -> Signal:
+    dense = Dense(1, parametrization="standard" if standard else "ntk")
+    seen = replace(filtered(signal, windows), features=signal.features * len(windows))
+    return replace(dense.propagate(seen, hyperparameters), features=width)
 
 
 @dataclass(frozen=True)

@@ -44,3 +44,31 @@ def test_depth_costs_no_further_programs_where_pixels_are_mixed(caplog):
 
     assert compiled(2)
     assert compiled(7) == []
+
+
+def test_the_standard_parametrization_has_the_shares_with_other_weights():
+    """W outside of whose draw σ/√fan stood has a gradient √fan/σ times as large; b, 1/σ_b."""
+
+    def net(form):
+        conv = [Conv(w, 3, w_std=1.3, b_std=0.3, parametrization=form) for w in (64, 32)]
+        last = Dense(1, 1.1, 0.2, form)
+        return Serial(conv[0], Relu(), conv[1], Relu(), Flatten(), last)
+
+    x = images(3, 3, 5, 2)
+    shares = net("ntk").kernel_shares(x)
+    fans = {0: (3 * 2, 1.3, 0.3), 2: (3 * 64, 1.3, 0.3), 5: (5 * 32, 1.1, 0.2)}
+    expected = sum(
+        shares[i]["w"] * fan / w_std**2 + shares[i]["b"] / b_std**2
+        for i, (fan, w_std, b_std) in fans.items()
+    )
+    kernel = net("standard").kernel(x)
+    np.testing.assert_allclose(kernel.ntk, expected, rtol=1e-13)
+    np.testing.assert_allclose(kernel.nngp, net("ntk").kernel(x).nngp, rtol=1e-15)
+
+
+def test_the_standard_parametrization_is_the_same_function():
+    """Its weights are drawn at their scale, which the other form multiplies in."""
+    forms = [Conv(4, (2, 2), w_std=1.3, b_std=0.3, parametrization=p) for p in ("ntk", "standard")]
+    x, key = images(4, 2, 5, 5, 3), jax.random.key(0)
+    outputs = [conv.apply(conv.init(key, x.shape[1:]), x) for conv in forms]
+    np.testing.assert_allclose(*outputs, rtol=1e-12)
