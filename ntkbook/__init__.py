@@ -12,7 +12,8 @@ folder           what it holds
                  describe themselves
 `gaussian`       what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
 `networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations
-`architectures`  layers beyond the dense one: convolution, pooling, normalisation, recurrence
+`architectures`  layers beyond the dense one: convolution, pooling, normalisation, recurrence,
+                 graphs, attention
 `tangents`       finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
 `training`       modes, flow and descent in closed form, any loss by ODE, ensembles, regression,
                  runs
