@@ -86,7 +86,8 @@ class Aggregate(Mixing):
         if self.adjacency is None:
             return
         require_known("adjacency", self.adjacency, "pass net.kernel(x, hyperparameters=...)")
-        known = np.array(checked_adjacency("adjacency", self.adjacency), float)
+        with jax.ensure_compile_time_eval():  # within `jit` too: the adjacency is known
+            known = np.array(checked_adjacency("adjacency", self.adjacency), float)
         if not (known - np.diag(np.diag(known))).any():
             raise ValueError(
                 f"adjacency must have an edge, got none between its {len(known)} nodes: an "

@@ -22,6 +22,13 @@ def test_kernels_between_two_sets_of_images_within_jit(readout):
     np.testing.assert_allclose(traced.ntk, kernel.ntk, rtol=1e-12)
 
 
+def test_a_graph_may_be_given_within_jit():
+    ring = np.roll(np.eye(4), 1, 0) + np.roll(np.eye(4), -1, 0)
+    x = jnp.asarray(images(5, 1, 4, 2))
+    inside = jax.jit(lambda x: Aggregate(ring).apply((), x))(x)
+    np.testing.assert_allclose(inside, Aggregate(ring).apply((), x), rtol=1e-15)
+
+
 @pytest.mark.parametrize("mixing", [Aggregate([[0, 1], [1, 0]]), AvgPool(2, 1, "circular")])
 def test_pixels_that_cancel_are_no_underflow(mixing):
     x = np.array([[[1.0], [-1.0]], [[1.0], [1.0]]])
