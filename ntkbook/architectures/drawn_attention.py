@@ -34,7 +34,7 @@ def attention_monte_carlo(
 
         K'_ac = σ² E[(Z K Z'ᵀ)_ac],
         Θ'_ac = 2 K'_ac + σ² E[(Z Θ Z'ᵀ)_ac]
-                + σ² qk_std² ((2 K + Θ)_ac E⟨J_aᵀ K J'_c, K⟩ + K_ac E⟨J_aᵀ K J'_c, Θ⟩):
+        + σ² qk_std² ((2 K + Θ)_ac E⟨J_aᵀ K J'_c, K⟩ + K_ac E⟨J_aᵀ K J'_c, Θ⟩):
 
     a K' each of values and outputs, Θ that arrives through the values; the weights of queries and
     of keys, and Θ that arrives through queries, and through keys.
