@@ -1,7 +1,10 @@
 """A diagnosis against dense linear algebra, brute force, real training, and what it refuses."""
 
+import importlib
 import itertools
+import json
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ from ntkbook._diagnosing import BUDGET
 from ntkbook.diagnose import Diagnosis, diagnose
 
 KEY = jax.random.key(0)
+ROOT = Path(__file__).parents[1]
 
 
 def network(params, x):
@@ -201,6 +205,30 @@ def test_the_change_falls_as_one_over_the_width():
         for f in net
     ]  # fmt: skip
     assert -1.3 <= np.log(sizes[1] / sizes[0]) / np.log(16) <= -0.7
+
+
+def test_what_the_change_leaves_out_is_of_its_order_at_any_width():
+    """On random labels training changes the kernel more than the end of the linearised run does."""
+    x = ntk.digits(60, 0, KEY, classes=(3, 8))[0]
+    y = jax.random.rademacher(jax.random.key(7), (60, 1), float)
+    for width in (128, 2048):
+        net = ntk.Serial(ntk.Dense(width, w_std=2**0.5), ntk.Relu(), ntk.Dense(1))
+        params = net.init(KEY, (64,))
+        report = diagnose(net.apply, params, x, y)
+        run = ntk.train(net.apply, params, x, y, learning_rate=report.learning_rate, steps=200,
+                        record_every=200)  # fmt: skip
+        before, after = (Dense(net.apply, at, x, y).theta for at in (params, run.params))
+        change = np.linalg.norm(after - before) / np.linalg.norm(before)
+        assert 1.4 < change / report.change.value < 4
+
+
+def test_the_record_is_of_the_networks_of_its_program(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
+    program = importlib.import_module("record_verdicts")
+    rows = json.loads(program.RECORD.read_text("utf-8"))["rows"]
+    assert list(rows) == list(program.CASES)
+    for draws in rows.values():
+        assert [row["seed"] for row in draws] == list(range(program.SEEDS))
 
 
 def test_the_late_digits_are_those_that_training_leaves():
