@@ -48,6 +48,19 @@ def test_no_solution_or_hidden_test_is_published():
     assert leaks(published_texts(built_site()), blocks) == []
 
 
+def test_no_rubric_and_no_alternative_answer_is_published():
+    blocks = []
+    for name in NAMES:
+        about = assignments.load(SOURCE / name).about
+        for entry in about["questions"].values():
+            answers = [*entry["right"], *entry["wrong"]]
+            blocks += [answer["code"] for answer in answers if "code" in answer]
+        for entry in about["written"].values():
+            blocks += [line["for"] for line in entry["rubric"]]
+    assert len(blocks) > 5 * len(NAMES)
+    assert leaks(published_texts(built_site()), blocks) == []
+
+
 def test_no_line_of_a_solution_is_in_a_release():
     """Not even a single line, unless it stands in a given cell as well."""
     for name in NAMES:
