@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -104,6 +104,22 @@ def require_finite(name: str, array: A) -> A:
     return array
 
 
+def require_finite_result(name: str, array: Array, **given: PyTree) -> Array:
+    """`require_finite`, whose error names what of the `given` isn't finite, or half precision."""
+    try:
+        return require_finite(name, array)
+    except ValueError as error:
+        for what, tree in given.items():
+            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree)):
+                raise ValueError(f"{error}; {what} holds NaN or infinity") from None
+        if array.dtype.itemsize > 2:
+            raise
+        raise ValueError(
+            f"{error}; {array.dtype} ends at {float(jnp.finfo(array.dtype).max):.3g}, "
+            "so convert params and x to float32"
+        ) from None
+
+
 def require_shape(name: str, array: A, shape: Sequence[int | None], advice: str = "") -> A:
     """Raise ValueError unless `array` has this shape; None stands for any length of an axis."""
     if not is_array(array):
@@ -116,6 +132,28 @@ def require_shape(name: str, array: A, shape: Sequence[int | None], advice: str 
         hint = f"; of a single row pass {name}[None]" if one else advice
         raise ValueError(f"{name} must have shape ({wanted}), got {got}{hint}")
     return array
+
+
+def require_parameters(
+    owner: object,
+    params: PyTree,
+    names: Collection[str],
+    shapes: Mapping[str, Sequence[int | None]],
+    advice: str = "",
+) -> dict[str, Array]:
+    """`params`, if it is a dictionary of these names, with arrays of these shapes.
+
+    ValueError otherwise, which names the layer `owner`; `shapes` may know other names as well.
+    """
+    if not isinstance(params, dict) or set(params) != set(names):
+        got = sorted(params) if isinstance(params, dict) else described(params)
+        raise ValueError(
+            f"the parameters of {owner!r} must be a dictionary of {sorted(names)}, got {got}"
+            f"{advice}"
+        )
+    for name in names:
+        require_shape(name, params[name], shapes[name])
+    return params
 
 
 def _fits(got: Sequence[int], shape: Sequence[int | None]) -> bool:

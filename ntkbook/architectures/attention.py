@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import (
-    described,
     require_choice,
     require_count,
     require_flag,
+    require_parameters,
     require_positive,
-    require_shape,
 )
 from ntkbook._base.arrays import matmul
 from ntkbook._base.hints import guided, guided_layer, keep_number
@@ -114,23 +113,14 @@ class Attention(Mixing):
         x = jnp.asarray(x)
         self.shape_after(x.shape[1:])
         channels = x.shape[-1]
-        q, k, v, out = self._arrays(params, channels)
-        q, k, v = (jnp.einsum("ntc,chj->nhtj", x, w) for w in (q, k, v))
+        params = require_parameters(self, params, _NAMES, self._shapes(channels))
+        q, k, v = (jnp.einsum("ntc,chj->nhtj", x, params[name]) for name in _NAMES[:3])
+        out = params["out"]
         lengths = q.shape[-1] if self.scaling == "linear" else math.sqrt(q.shape[-1])
         logits = self.qk_std / (channels * lengths) * (q @ k.swapaxes(-1, -2))
         weights = jax.nn.softmax(logits) if self.mechanism == "softmax" else logits
         scale = self.ov_std / math.sqrt(channels * out.shape[0] * out.shape[1])
         return scale * jnp.einsum("nhtj,hjk->ntk", weights @ v, out)
-
-    def _arrays(self, params: PyTree, channels: int) -> list[Array]:
-        """The four arrays, if `params` are those of this layer."""
-        if not isinstance(params, dict) or set(params) != set(_NAMES):
-            got = sorted(params) if isinstance(params, dict) else described(params)
-            raise ValueError(
-                f"the parameters of {self!r} must be a dictionary of {sorted(_NAMES)}, got {got}"
-            )
-        shapes = self._shapes(channels)
-        return [require_shape(name, params[name], shapes[name]) for name in _NAMES]
 
     def _shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
         keys, values = (getattr(self, name) for name in ("key_width", "value_width"))

@@ -12,19 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import described, require_shape
+from ntkbook._base.arguments import require_parameters, require_shape
 from ntkbook._base.hints import guided, guided_layer
 from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
-from ntkbook.architectures.windows import Windows, bare, filtered, flattened, windows_of
+from ntkbook.architectures.windows import Spatial, Windows, bare, filtered, flattened, windows_of
 from ntkbook.networks.dense import Dense
-from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Signal
 
 
 @guided_layer
 @dataclass(frozen=True)
-class Conv(Layer):
+class Conv(Spatial):
     """A convolution of images, w_std/sqrt(channels · taps) w ∗ x + b_std b.
 
     Each pixel of the result is a dense layer of the pixels in a window around it, with the same
@@ -86,27 +85,16 @@ class Conv(Layer):
         require_entries(x)
         windows, x = self.windows, jnp.asarray(x)
         windows.after(repr(self), x.shape[1:-1])
-        w, b = self._arrays(params)
+        shapes = {"w": (*windows.shape, None, self.width), "b": (self.width,)}
+        require_parameters(self, params, self._parameter_names(), shapes)
+        w = params["w"]
         require_shape("x", x, (*x.shape[:-1], w.shape[-2]))
         # A product for each tap: faster than XLA's convolution in double precision, and for many
         # networks at once, where it would be one of groups.
         seen, filters = windows.taps(x, range(1, x.ndim - 1)), w.reshape(-1, *w.shape[-2:])
         z = reduce(jnp.add, map(jnp.matmul, seen, filters))
         w_scale, b_scale = self.dense.scales(len(windows) * w.shape[-2])
-        return w_scale * z if b is None else w_scale * z + b_scale * b
-
-    def _arrays(self, params: PyTree) -> tuple[Array, Array | None]:
-        """w and b, or None, if `params` are those of this layer."""
-        names = self._parameter_names()
-        if not isinstance(params, dict) or set(params) != set(names):
-            got = sorted(params) if isinstance(params, dict) else described(params)
-            raise ValueError(
-                f"the parameters of {self!r} must be a dictionary of {sorted(names)}, got {got}"
-            )
-        require_shape("w", params["w"], (*self.windows.shape, None, self.width))
-        if "b" in names:
-            require_shape("b", params["b"], (self.width,))
-        return params["w"], params.get("b")
+        return w_scale * z + b_scale * params["b"] if "b" in params else w_scale * z
 
     def hyperparameters(self) -> dict[str, float]:
         return self.dense.hyperparameters()
@@ -117,15 +105,8 @@ class Conv(Layer):
         return _through(bare(signal), hyperparameters, self.width, self.windows, standard)
 
     @property
-    def spatial(self) -> bool:
-        return True
-
-    @property
     def ends_in_weights(self) -> bool:
         return True
-
-    def width_after(self, features: int) -> int:
-        return self.shape_after((features,))[-1]
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*self.windows.after(repr(self), shape[:-1]), self.width)
@@ -163,7 +144,7 @@ def _through(
 
 
 @dataclass(frozen=True)
-class Flatten(Layer):
+class Flatten(Spatial):
     """Images (n, *space, channels) as vectors, channel by channel of one pixel after the other.
 
     Weights that follow see each pixel by its own: the kernels become averages over equal pixels,
@@ -183,13 +164,6 @@ class Flatten(Layer):
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         self.shape_after((*signal.space, 1))
         return _flattened(bare(signal))
-
-    @property
-    def spatial(self) -> bool:
-        return True
-
-    def width_after(self, features: int) -> int:
-        return self.shape_after((features,))[-1]
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 2:

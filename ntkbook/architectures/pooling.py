@@ -12,24 +12,16 @@ import jax.numpy as jnp
 from ntkbook._base.hints import guided, guided_layer
 from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
-from ntkbook.architectures.windows import Windows, bare, pooled, windows_of
-from ntkbook.networks.layer import Layer
+from ntkbook.architectures.windows import Spatial, Windows, bare, pooled, windows_of
 from ntkbook.networks.signal import Signal, scaled
 
 
-class Mixing(Layer):
+class Mixing(Spatial):
     """What sums over pixels, and so needs all pairs of them."""
-
-    @property
-    def spatial(self) -> bool:
-        return True
 
     @property
     def mixes_pixels(self) -> bool:
         return True
-
-    def width_after(self, features: int) -> int:
-        return self.shape_after((features,))[-1]
 
 
 @guided_layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import described, require_positive, require_shape
+from ntkbook._base.arguments import require_parameters, require_positive, require_shape
 from ntkbook._base.hints import guided, guided_layer, keep_number, not_a_layer
 from ntkbook._base.rows import require_entries
 from ntkbook._base.traced import positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
-from ntkbook.architectures.windows import bare
+from ntkbook.architectures.windows import Spatial, bare
 from ntkbook.gaussian.pairs import Dual
 from ntkbook.networks.activations import Nonlinearity
 from ntkbook.networks.dense import Dense
@@ -26,7 +27,7 @@ _SCALES = "pass scales in the form of net.hyperparameters() as net.kernel(x, hyp
 
 @guided_layer
 @dataclass(frozen=True)
-class Recurrent(Layer):
+class Recurrent(Spatial):
     """A recurrent layer on sequences (n, T, channels): its states h_1 … h_T, (n, T, width).
 
     h_t = φ(w_std/√width · h_{t-1} W + u_std/√channels · x_t U + b_std b) from h_0 = 0, with W, U
@@ -91,11 +92,14 @@ class Recurrent(Layer):
         require_entries(x)
         x = jnp.asarray(x)
         self.shape_after(x.shape[1:])
-        w, u, b = self._arrays(params)
+        width = (self.width,)
+        shapes = {"w": width * 2, "u": (None, *width), "b": width}
+        require_parameters(self, params, self._parameter_names(), shapes)
+        w, u = params["w"], params["u"]
         require_shape("x", x, (*x.shape[:2], len(u)))
         w_scale, b_scale = self.dense.scales(self.width)
         drive = self.u_std / len(u) ** 0.5 * (x @ u)
-        drive = drive if b is None else drive + b_scale * b
+        drive = drive + b_scale * params["b"] if "b" in params else drive
 
         def step(state: Array, entry: Array) -> tuple[Array, Array]:
             state = self.nonlinearity.apply((), w_scale * (state @ w) + entry)
@@ -104,36 +108,20 @@ class Recurrent(Layer):
         _, states = jax.lax.scan(step, jnp.zeros_like(drive[:, 0]), drive.swapaxes(0, 1))
         return states.swapaxes(0, 1)
 
-    def _arrays(self, params: PyTree) -> tuple[Array, Array, Array | None]:
-        """w, u and b, or None, if `params` are those of this layer."""
-        names = self._parameter_names()
-        if not isinstance(params, dict) or set(params) != set(names):
-            got = sorted(params) if isinstance(params, dict) else described(params)
-            raise ValueError(
-                f"the parameters of {self!r} must be a dictionary of {sorted(names)}, got {got}"
-            )
-        shapes = {"w": (self.width, self.width), "u": (None, self.width), "b": (self.width,)}
-        for name in names:
-            require_shape(name, params[name], shapes[name])
-        return params["w"], params["u"], params.get("b")
-
     def hyperparameters(self) -> dict[str, float]:
         return {"w_std": self.w_std, "u_std": self.u_std, "b_std": self.b_std}
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         _require_sequence(repr(self), signal.space)
+        self.nonlinearity._probe(signal)  # before it is traced among the steps
         z = _arguments(bare(signal), hyperparameters, self.nonlinearity)
         return self.nonlinearity.propagate(replace(z, features=self.width), ())
 
-    @property
-    def spatial(self) -> bool:
-        return True
-
-    def width_after(self, features: int) -> int:
-        return self.shape_after((features,))[-1]
-
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*_require_sequence(repr(self), shape[:-1]), self.width)
+
+    def _foreign(self, shape: tuple[int, ...]) -> Iterator[tuple[Layer, int]]:
+        return self.nonlinearity._foreign((self.width,))
 
     def _checked_scales(self, name: str, scales: PyTree) -> PyTree:
         scales = self.dense._checked_scales(name, scales)
@@ -156,7 +144,7 @@ class Recurrent(Layer):
 
 
 @dataclass(frozen=True)
-class LastStep(Layer):
+class LastStep(Spatial):
     """The last step of each sequence (n, T, channels), vectors (n, channels).
 
     >>> LastStep().apply((), jnp.arange(6.0).reshape(1, 3, 2)).tolist()
@@ -176,13 +164,6 @@ class LastStep(Layer):
         arrays = {name: getattr(signal, name) for name in (*_ZERO, "mean1", "mean2")}
         picked: dict = {name: None if a is None else a[last] for name, a in arrays.items()}
         return replace(signal, **picked, space=(), pixel_pairs=False)
-
-    @property
-    def spatial(self) -> bool:
-        return True
-
-    def width_after(self, features: int) -> int:
-        return self.shape_after((features,))[-1]
 
     def shape_after(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         _require_sequence("LastStep()", shape[:-1])

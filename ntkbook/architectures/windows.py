@@ -17,7 +17,20 @@ import jax.numpy as jnp
 from ntkbook._base.arguments import require_choice, require_count
 from ntkbook._base.types import Array
 from ntkbook.gaussian.pairs import inverse_root, once, replaced, safe_sqrt, well_kept
+from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Signal, signed_gaps, with_rates
+
+
+class Spatial(Layer):
+    """A layer that knows pixels: its inputs are images, and it writes `shape_after`."""
+
+    @property
+    def spatial(self) -> bool:
+        return True
+
+    def width_after(self, features: int) -> int:
+        return self.shape_after((features,))[-1]
+
 
 PADDINGS = ("same", "valid", "circular")
 

@@ -23,9 +23,9 @@ from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Num, PyTree
 from ntkbook.gaussian import duals, functions
 from ntkbook.gaussian.pairs import Dual
-from ntkbook.gaussian.quadrature import derivative, quadrature
+from ntkbook.gaussian.quadrature import quadrature
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.range import lost, within_reach
+from ntkbook.networks.range import lost, missed, within_reach
 from ntkbook.networks.signal import Signal, through_dual
 
 _DUALS = "for a parameter that varies use ntkbook.duals"
@@ -51,6 +51,9 @@ class Nonlinearity(Layer):
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
         return _through(self, signal)
+
+    def _probe(self, signal: Signal) -> None:
+        """Raise TypeError or ValueError for an `fn` without a dual, where any may be chosen."""
 
 
 # Compiled by layer, not by network: equal layers share one program, however deep the network.
@@ -373,11 +376,9 @@ class Elementwise(Nonlinearity):
         return quadrature(self.fn) if self.degree is None else quadrature(self.fn, self.degree)
 
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal:
-        self._probe()
-        z = jax.ShapeDtypeStruct(signal.gap.shape, signal.gap.dtype)
-        functions.require_dtype(f"fn of {self.name}", jax.eval_shape(self.fn, z), z)
+        self._probe(signal)
         after = within_reach(self.name, signal, super().propagate(signal, hyperparameters))
-        error, q = _error(self.fn, signal.var1, signal.var2)
+        error, q = missed(self.fn, signal.var1, signal.var2)
         tolerance = functions.tolerable(signal.var1.dtype)
         if is_traced(error):
             jax.debug.callback(partial(functions.judge, self.name, tolerance), error, q)
@@ -385,15 +386,9 @@ class Elementwise(Nonlinearity):
         functions.judge(self.name, tolerance, error, q, refuse=True)
         return after
 
-    def _probe(self) -> None:
-        """Ask once whether `fn` acts on each entry by itself."""
+    def _probe(self, signal: Signal) -> None:
         if "_probed" not in vars(self):
             functions.require_entrywise(f"fn of {self.name}", self.fn)
             object.__setattr__(self, "_probed", True)
-
-
-@partial(jax.jit, static_argnums=0)
-def _error(fn, var1, var2):
-    """The largest error of quadrature, and the largest variance."""
-    q = jnp.concatenate([var1.ravel(), var2.ravel()])
-    return functions.relative_error(fn, derivative(fn), q).max(initial=0), q.max(initial=0)
+        z = jax.ShapeDtypeStruct(signal.gap.shape, signal.gap.dtype)
+        functions.require_dtype(f"fn of {self.name}", jax.eval_shape(self.fn, z), z)

@@ -68,7 +68,7 @@ class Container(Layer):
 
     def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
         for layer, scales in zip(self.layers, hyperparameters, strict=True):
-            signal = _through(layer, signal, scales)
+            signal = through_layer(layer, signal, scales)
         return signal
 
     def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
@@ -130,7 +130,7 @@ class Container(Layer):
         return tuple(params)
 
 
-def _through(layer: Layer, signal: Signal, scales: PyTree) -> Signal:
+def through_layer(layer: Layer, signal: Signal, scales: PyTree) -> Signal:
     """The signal after one of the layers."""
     if layer.mixes_pixels or not (signal.own1 or signal.own2):
         return layer.propagate(signal, scales)

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import (
-    described,
     require_choice,
     require_count,
     require_nonnegative,
+    require_parameters,
     require_positive,
     require_shape,
 )
@@ -82,26 +82,14 @@ class Dense(Layer):
     @guided
     def apply(self, params: PyTree, x: Num[ArrayLike, "n d"]) -> Float[Array, "n k"]:
         """x W and b, each with its scale: inputs (n, d), outputs (n, width)."""
-        w, b = self._arrays(params)
+        shapes = {"w": (None, self.width), "b": (self.width,)}
+        advice = '; a layer has "b" if its b_std is positive'
+        require_parameters(self, params, self._parameter_names(), shapes, advice)
+        w = params["w"]
         require_shape("x", x, (None, w.shape[0]))
         w_scale, b_scale = self.scales(w.shape[0])
         z = w_scale * (x @ w)
-        return z if b is None else z + b_scale * b
-
-    def _arrays(self, params: PyTree) -> tuple[PyTree, PyTree]:
-        """W and b, or None, if `params` are those of this layer."""
-        names = self._parameter_names()
-        if not isinstance(params, dict) or set(params) != set(names):
-            got = sorted(params) if isinstance(params, dict) else described(params)
-            raise ValueError(
-                f"the parameters of {self!r} must be a dictionary of {sorted(names)}, got {got}; "
-                'a layer has "b" if its b_std is positive'
-            )
-        require_shape("w", params["w"], (None, self.width))
-        if "b" not in names:
-            return params["w"], None
-        require_shape("b", params["b"], (self.width,))
-        return params["w"], params["b"]
+        return z + b_scale * params["b"] if "b" in params else z
 
     def hyperparameters(self) -> dict[str, float]:
         return {"w_std": self.w_std, "b_std": self.b_std}

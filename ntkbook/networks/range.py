@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ import numpy as np
 
 from ntkbook._base.arguments import is_traced, require_finite
 from ntkbook._base.types import Array, Float
+from ntkbook.gaussian.functions import relative_error
+from ntkbook.gaussian.quadrature import derivative
 from ntkbook.networks.signal import Kernel, Signal
 
 
@@ -114,8 +117,15 @@ def within_reach(name: str, signal: Signal, after: Signal) -> Signal:
     return after
 
 
+@partial(jax.jit, static_argnums=0)
+def missed(fn: Callable[[Array], Array], var1: Array, var2: Array) -> tuple[Array, Array]:
+    """The largest error of quadrature, and the largest variance."""
+    q = jnp.concatenate([var1.ravel(), var2.ravel()])
+    return relative_error(fn, derivative(fn), q).max(initial=0), q.max(initial=0)
+
+
 def lost(signal: Signal, where: Array) -> Signal:
     """The signal, NaN if `where` says so."""
-    missed = jnp.where(where, jnp.nan, 0).astype(signal.gap.dtype)
-    parts = {name: getattr(signal, name) + missed for name in ("var1", "cosine", "gap", "ntk")}
+    nothing = jnp.where(where, jnp.nan, 0).astype(signal.gap.dtype)
+    parts = {name: getattr(signal, name) + nothing for name in ("var1", "cosine", "gap", "ntk")}
     return replace(signal, **parts)

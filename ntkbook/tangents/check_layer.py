@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from math import gcd
+from dataclasses import dataclass, replace
+from math import prod
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import require_count, require_key
-from ntkbook._base.arrays import gram
 from ntkbook._base.hints import not_a_layer
 from ntkbook._base.types import Array, Float, PRNGKeyArray
+from ntkbook.architectures.convolution import Conv, Flatten
+from ntkbook.architectures.pooling import GlobalAveragePool
+from ntkbook.architectures.recurrent import Recurrent
 from ntkbook.networks import signal as signals
 from ntkbook.networks.activations import Erf
-from ntkbook.networks.containers import Serial
+from ntkbook.networks.containers import Serial, through_layer
 from ntkbook.networks.dense import Dense
+from ntkbook.networks.images import image_signal, own_signal
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Kernel, Signal
+from ntkbook.tangents.sampled_layers import count, power_of_two, sampled_kernels, trial_inputs
 
 # With some seventy entries compared at a time, chance alone passes five standard errors once in
 # twenty thousand checks.
@@ -34,11 +37,12 @@ _WIDTH = 2.0
 # Width of the hidden layers around the one that is checked, where it does not ask for its own.
 _FEATURES = 256
 
+# Pixels of the images that a layer is tried on, if it knows any: a sequence, two axes or three,
+# what a larger window asks for, and graphs of so many nodes.
+_SPACES = ((5,), (4, 4), (3, 3, 3), (8, 8), *((length,) for length in range(2, 65)))
+
 # Outputs and parameters drawn in all: the first are what precision costs, the second time.
 _OUTPUTS, _PARAMETERS = 2**17, 2**24
-
-# Entries of all Jacobians held at once.
-_ENTRIES = 2**22
 
 
 class LayerError(AssertionError):
@@ -92,7 +96,10 @@ def check_layer(
     4. If `propagate` says that its outputs are Gaussian, the kernels with Erf after it are, too.
 
     The Dense before the layer has w_std = 1 and no bias, so that the entries that arrive have
-    variances from 0.3 to 1.
+    variances from 0.3 to 1.  Before a layer that knows pixels it is a Conv of one pixel, on
+    sequences of 5 steps, images of 4 × 4 pixels or what else `shape_after` takes, and what has
+    pixels left is compared through Flatten() and through GlobalAveragePool(), which sees all pairs
+    of them.
 
     **Tolerance**: an entry of the kernel K may miss the average by five standard errors plus a
     finite-width allowance of 2 · depth/width · sqrt(K(x, x) K(x', x')), `depth` being that of the
@@ -126,47 +133,61 @@ def check_layer(
         samples = require_count("samples", samples, 2)
     with jax.enable_x64(True):
         key = jax.random.key(0) if key is None else require_key("key", key)
-        features = _features(layer, features)
-        width = _check_finite(layer, features, key)
-        signal = _check_signal(layer, features, width)
-        if samples is None:
-            parameters = _count(Serial(Dense(features), layer))
-            most = min(_OUTPUTS // width, _PARAMETERS // parameters)
-            samples = _power_of_two(min(max(most, 64), 8192))
+        arriving = _arriving(layer, features)
+        leaving = _check_finite(layer, arriving, key)
+        first, x = _first(arriving), trial_inputs(arriving[:-1])
         # The last dense layer's entries are outputs: averaged over, not summed in a next layer.
-        widths = [features, *_inner_widths(layer)]
+        widths = [arriving[-1], *_inner_widths(layer)]
         least = min(widths[:-1] or widths)
-        net = Serial(Dense(features), layer)
-        results = [_compare(net, signal, least, samples, key)]
-        if signal.gaussian:
-            signal = Erf().propagate(signal, ())
-            results.append(_compare(Serial(*net.layers, Erf()), signal, least, samples, key))
+        if samples is None:
+            most = min(_OUTPUTS // prod(leaving), _PARAMETERS // count(Serial(first, layer), x))
+            samples = power_of_two(min(max(most, 64), 8192))
+        ends: list = [[Flatten()], [GlobalAveragePool()]] if len(leaving) > 1 else [[]]
+        results = []
+        for end in ends:
+            for more in ([], [Erf()]):
+                net = Serial(first, layer, *more, *end)
+                limit, gaussian = _check_signal(net, leaving[-1], x)
+                results.append(_compare(net, limit, least, samples, key, x))
+                if not gaussian:
+                    break
     nngp, ntk, resolution = map(max, zip(*results, strict=True))
     return LayerReport(layer, nngp, ntk, resolution, least, samples)
 
 
 def _inner_widths(layer: Layer) -> Iterator[int]:
-    if isinstance(layer, Dense):
+    names = ("key_width", "value_width", "width")
+    yield from (getattr(layer, name) for name in names if hasattr(layer, name))
+    if isinstance(layer, Recurrent):  # a state is summed in the next one
         yield layer.width
     for inner in getattr(layer, "layers", ()):
         yield from _inner_widths(inner)
 
 
-def _features(layer: Layer, features: int | None) -> int:
-    """The width to feed in: what is asked for, else the first that `width_after` accepts."""
+def _first(arriving: tuple[int, ...]) -> Layer:
+    """The layer that makes Gaussian entries of this shape."""
+    *space, features = arriving
+    return Conv(features, (1,) * len(space)) if space else Dense(features)
+
+
+def _arriving(layer: Layer, features: int | None) -> tuple[int, ...]:
+    """The shape to feed in, (*space, width): the first that `shape_after` accepts."""
+    candidates = [_FEATURES, *_inner_widths(layer)]
     if features is not None:
         candidates = [require_count("features", features)]
-    else:
-        candidates = [_FEATURES, *_inner_widths(layer)]
-    for candidate in candidates:
+    spaces = _SPACES if layer.spatial else ((),)
+    for shape in ((*space, candidate) for space in spaces for candidate in candidates):
         try:
-            layer.width_after(candidate)
+            layer.shape_after(shape)
         except ValueError as error:
             refused = error
         else:
-            return candidate
+            return shape
+    face, pixels = "width_after", ""
+    if layer.spatial:
+        face, pixels = "shape_after", f" and pixels such as {_SPACES[0]} or {_SPACES[1]}"
     raise LayerError(
-        f"width_after of {layer!r} refuses inputs of width {candidates}; "
+        f"{face} of {layer!r} refuses inputs of width {candidates}{pixels}; "
         f"name another by features=...: {refused}"
     ) from refused
 
@@ -189,8 +210,8 @@ def _call(layer: Layer, face: str, what: str, function: Callable, *arguments: ob
         ) from error
 
 
-def _check_finite(layer: Layer, features: int, key: PRNGKeyArray) -> int:
-    """The width of the finite layer's outputs, all that can be told without a limit being right."""
+def _check_finite(layer: Layer, arriving: tuple[int, ...], key: PRNGKeyArray) -> tuple[int, ...]:
+    """The shape of the finite layer's outputs, all that is told without a limit being right."""
     try:
         hash(layer)
     except TypeError as error:
@@ -198,13 +219,11 @@ def _check_finite(layer: Layer, features: int, key: PRNGKeyArray) -> int:
             f"{type(layer).__name__} must be hashable, to be a static argument of jit: make it a "
             f"dataclass(frozen=True) with hashable fields; {error}"
         ) from error
-    said = layer.width_after(features)
-    x64 = jax.random.normal(key, (5, features), jnp.float64)
+    said = layer.shape_after(arriving)
+    x64 = jax.random.normal(key, (5, *arriving), jnp.float64)
     for dtype in (jnp.float32, jnp.float64):
         name, x = jnp.dtype(dtype).name, x64.astype(dtype)
-        params = _call(
-            layer, "init", f"for inputs ({features},)", layer.init, key, (features,), dtype
-        )
+        params = _call(layer, "init", f"for inputs {arriving}", layer.init, key, arriving, dtype)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             got = getattr(leaf, "dtype", type(leaf).__name__)
             if got != dtype:
@@ -216,15 +235,19 @@ def _check_finite(layer: Layer, features: int, key: PRNGKeyArray) -> int:
         y = _call(layer, "apply", "on the parameters of init", layer.apply, params, x)
         _call(layer, "apply", "within jit", jax.eval_shape, layer.apply, params, x)
         shape, got = getattr(y, "shape", None), getattr(y, "dtype", type(y).__name__)
-        if shape is None or len(shape) != 2 or shape[0] != 5:
+        form = "(n, *space, channels)" if len(said) > 1 else "(n, width)"
+        if shape is None or len(shape) != 1 + len(said) or shape[0] != 5:
             raise LayerError(
-                f"apply of {layer!r} must map inputs (n, d) to outputs (n, width), "
-                f"got {shape or got} from (5, {features})"
+                f"apply of {layer!r} must map inputs (n, d) to outputs {form}, "
+                f"got {shape or got} from {(5, *arriving)}"
             )
-        if shape[1] != said:
+        if shape[1:] != said:
+            face, *values = "shape_after", arriving, said, shape[1:]
+            if not layer.spatial:
+                face, *values = "width_after", *(value[-1] for value in values)
             raise LayerError(
-                f"width_after contradicts apply in {layer!r}: after inputs of width {features} "
-                f"it says {said}, and apply gives {shape[1]}"
+                f"{face} contradicts apply in {layer!r}: after inputs of width {values[0]} "
+                f"it says {values[1]}, and apply gives {values[2]}"
             )
         if got != dtype:
             raise LayerError(f"apply of {layer!r} must keep the dtype {name}, got {got}")
@@ -244,25 +267,36 @@ def _check_finite(layer: Layer, features: int, key: PRNGKeyArray) -> int:
     return said
 
 
-def _check_signal(layer: Layer, features: int, width: int) -> Signal:
-    """What `propagate` makes of the test inputs after a Dense layer, its form checked."""
-    first, x = Dense(features), _inputs()
-    scales = layer.hyperparameters()
+def _check_signal(net: Serial, width: int, x: Float[Array, "n *d"]) -> tuple[Kernel, bool]:
+    """The limit of a network of the layer, and whether it says that its entries are Gaussian.
 
-    def propagate(start: Signal) -> Signal:
-        before = first.propagate(start, first.hyperparameters())
-        return _call(layer, "propagate", "after a Dense layer", layer.propagate, before, scales)
+    The form of what its `propagate` makes of the test inputs is checked.
+    """
+    start, layer, end = Serial(net.layers[0]), net.layers[1], Serial(*net.layers[2:])
+    pairs, same = net.mixes_pixels, jnp.eye(len(x), dtype=bool)
+    found: list[Signal] = []
 
+    def propagate(signal: Signal) -> Signal:
+        signal = start.propagate(signal, start.hyperparameters())
+        given = layer, signal, layer.hyperparameters()
+        signal = _call(layer, "propagate", "after a Dense layer", through_layer, *given)
+        if not isinstance(signal, Signal):
+            raise LayerError(
+                f"propagate of {layer!r} must give a Signal, got {type(signal).__name__}"
+            )
+        found.append(signal)
+        return end.propagate(signal, end.hyperparameters())
+
+    own = propagate(own_signal(x, pairs))
     inputs = signals.inputs(x)
-    signal = propagate(signals.input_signal(inputs, inputs, True, jnp.eye(len(x), dtype=bool)))
-    if not isinstance(signal, Signal):
-        raise LayerError(f"propagate of {layer!r} must give a Signal, got {type(signal).__name__}")
-    if signal.features != width:
+    beside = image_signal(inputs, inputs, True, same, pairs)
+    signal = propagate(replace(beside, own1=own.own1, own2=own.own1))
+    if found[0].features != width:
         raise LayerError(
             f"propagate contradicts apply in {layer!r}: its Signal has features "
-            f"{np.asarray(signal.features)}, and apply gives outputs of width {width}"
+            f"{np.asarray(found[0].features)}, and apply gives outputs of width {width}"
         )
-    whole, alone = signals.kernel_of(signal), signals.kernel_of(propagate(signals.paired_signal(x)))
+    whole, alone = signals.kernel_of(signal), signals.kernel_of(own)
     for name in ("nngp", "ntk"):
         got, wanted = getattr(alone, name), getattr(whole, name)
         if wanted.shape != (len(x), len(x)) or got.shape != (len(x),):
@@ -277,37 +311,20 @@ def _check_signal(layer: Layer, features: int, width: int) -> Signal:
                 f"propagate of {layer!r} contradicts itself: {name} of each input with itself is "
                 f"{got}, and on the diagonal of the matrix {jnp.diag(wanted)}"
             )
-    return signal
-
-
-def _inputs() -> Float[Array, "6 3"]:
-    """Inputs with squared lengths per feature of 0.3 to 1, in all the relations that matter."""
-    a, b, c = np.array([[1.0, 1.2, 0.6], [-0.4, 1.0, -1.1], [1.1, -0.3, 0.5]])
-    return jnp.array([a, 0.6 * a, -0.8 * a, a + 0.05 * b, b, c])
-
-
-def _text(position: np.integer) -> str:
-    return str(np.round(_inputs()[position], 2).tolist())
-
-
-def _power_of_two(number: int) -> int:
-    """The largest that is not above `number`."""
-    return 1 << (number.bit_length() - 1)
-
-
-def _count(net: Layer) -> int:
-    """The number of parameters of a network of the test inputs."""
-    shapes = jax.eval_shape(lambda key: net.init(key, (_inputs().shape[1],)), jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return whole, found[0].gaussian
 
 
 def _compare(
-    net: Serial, signal: Signal, width: int, samples: int, key: PRNGKeyArray
+    net: Serial,
+    limit: Kernel,
+    width: int,
+    samples: int,
+    key: PRNGKeyArray,
+    x: Float[Array, "n *d"],
 ) -> tuple[float, float, float]:
     """Largest deviations of nngp and ntk in standard errors, and the resolution of both."""
     _, layer, *after = net.layers
-    limit = signals.kernel_of(signal)
-    drawn = _call(layer, "apply", f"in {net!r}", _sample, net, samples, key, _inputs())
+    drawn = _call(layer, "apply", f"in {net!r}", sampled_kernels, net, samples, key, x)
     found = []
     for name in ("nngp", "ntk"):
         theory = np.asarray(getattr(limit, name))
@@ -316,13 +333,14 @@ def _compare(
         # Rounding of float32 is added, so that a constant function, without any spread, passes.
         spread = error + 1e-6 * size + np.finfo(np.float32).tiny
         # The first Dense adds no error: given the inputs, its entries are Gaussian at any width.
-        allowance = _WIDTH * (net.depth - 1) / width * size
+        allowance = _WIDTH * (layer.depth + (Erf() in after)) / width * size
         off = np.maximum(np.abs(mean - theory) - allowance, 0) / spread
         worst = np.unravel_index(np.argmax(off), off.shape)
         if not off[worst] <= _ERRORS:
-            what = _contradiction(layer, bool(after), name)
+            what = _contradiction(layer, Erf() in after, name)
+            pair = [str(np.round(x[i], 2).tolist()) if x.ndim == 2 else str(i) for i in worst]
             raise LayerError(
-                f"{what}: between inputs {_text(worst[0])} and {_text(worst[1])} {name} is "
+                f"{what}: between inputs {pair[0]} and {pair[1]} {name} is "
                 f"{theory[worst]:.4g} by propagate and {mean[worst]:.4g} ± {error[worst]:.2g} in "
                 f"{samples} networks of width {width}, {_ratio(mean, theory)}; "
                 f"allowed are 5 standard errors and {allowance[worst]:.2g} for the finite width"
@@ -352,33 +370,3 @@ def _ratio(mean: np.ndarray, theory: np.ndarray) -> str:
         return "propagate giving zero on the diagonal"
     low, high = (sampled / said).min(), (sampled / said).max()
     return f"on the diagonal {low:.3g} to {high:.3g} times as much"
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _sample(
-    net: Layer, samples: int, key: PRNGKeyArray, x: Float[Array, "n d"]
-) -> tuple[Kernel, Kernel]:
-    """Mean kernels of sampled networks per output, and their standard errors."""
-    x = x.astype(jnp.float32)
-
-    def draw(key: PRNGKeyArray) -> Kernel:
-        init_key, sign_key = jax.random.split(key)
-        params = net.init(init_key, x.shape[1:], x.dtype)
-        y = net.apply(params, x)
-        # Gradients of one random combination of all outputs, each with sign ±1, have the trace
-        # over outputs as their expected kernel (Hutchinson), at the price of a single output;
-        # for a function of each entry, whose outputs share no parameters, it is exact.
-        signs = jax.random.rademacher(sign_key, y.shape[1:], y.dtype)
-        slope = jax.grad(lambda params, row: net.apply(params, row[None])[0] @ signs)
-        slopes = jax.vmap(slope, in_axes=(None, 0))(params, x)
-        parts = (leaf.reshape(len(x), -1) for leaf in jax.tree.leaves(slopes))
-        ntk = sum((gram(part, part) for part in parts), start=jnp.asarray(0))
-        return Kernel(gram(y, y) / y.shape[1], ntk / y.shape[1])
-
-    # A divisor of the number of samples, or the remainder would be compiled as a second program.
-    fitting = _power_of_two(max(1, _ENTRIES // (len(x) * _count(net))))
-    keys = jax.random.split(key, samples)
-    drawn = jax.lax.map(draw, keys, batch_size=gcd(samples, fitting))
-    mean = jax.tree.map(lambda k: k.mean(axis=0, dtype=jnp.float64), drawn)
-    error = jax.tree.map(lambda k: k.std(axis=0, ddof=1, dtype=jnp.float64) / samples**0.5, drawn)
-    return mean, error

@@ -58,7 +58,12 @@ def costs(
     convolution, and for few outputs; products once a block holds few examples.
 
     "factorised" is not among them: for a dense layer it does d + k² width operations for a pair
-    where contraction does k² d width, and is taken wherever it applies.
+    where contraction does k² d width, and is taken wherever it applies.  A convolution from c
+    entries in a window to `width` channels at p pixels would take p² (c + k width) of them for the
+    trace, where contraction takes k c width: less where p² (1/c + 1/(k width)) < 1, for few pixels
+    of many channels.  It has no such way here.  Of 32 images with ten outputs, 4 × 4 pixels and
+    filters of 3 × 3 from 256 to 256 channels it took 0.07 s of a CPU instead of 2.0; of 64 images,
+    8 × 8 pixels and 64 channels 0.66 s instead of 0.24.
 
     **Arguments**: `n1` and `n2` examples, n2 None for the symmetric kernel of n1; `k` outputs; the
     number of `parameters` P, of `itemsize` bytes each; `jacobian_bytes`, of the largest Jacobian

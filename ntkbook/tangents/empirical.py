@@ -8,6 +8,7 @@ from ntkbook._base.arguments import (
     as_floating,
     is_traced,
     require_choice,
+    require_finite_result,
     require_flag,
     require_shape,
 )
@@ -19,7 +20,7 @@ from ntkbook.networks.layer import Layer
 from ntkbook.tangents.costs import block_sizes, costs, faster_method, forward_operations
 from ntkbook.tangents.factorised import factorisable, factorised_ntk
 from ntkbook.tangents.features import count_parameters
-from ntkbook.tangents.model import Model, common_dtype, forward_pass, require_finite_result
+from ntkbook.tangents.model import Model, common_dtype, forward_pass
 from ntkbook.tangents.probes import checked_arguments
 from ntkbook.tangents.strips import by_contraction, by_products
 
@@ -59,6 +60,7 @@ def empirical_ntk(
     `method`, one of these, all exact:
 
     - "contraction": the Jacobian, in blocks of at most `JACOBIAN_BYTES`, contracted leaf by leaf;
+      of convolutions, whose signals are larger than their gradients, a few examples at a time;
     - "products": one column at a time, forwards through f the gradient of each output in turn,
       without any Jacobian of more than one example;
     - "factorised": for `net.apply` of this package's own layers.  The share of a dense layer is

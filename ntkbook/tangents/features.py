@@ -16,13 +16,18 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Jaxpr
 
-from ntkbook._base.arguments import described, is_array
+from ntkbook._base.arguments import described, is_array, require_finite_result
 from ntkbook._base.arrays import gram
 from ntkbook._base.compiled import compiled
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
-from ntkbook.tangents.model import Model, require_finite_result
+from ntkbook.tangents.model import Model
 from ntkbook.tangents.probes import checked_arguments
+
+# Entries of the signals of all outputs that are computed together: a few caches of a CPU, some
+# gigabytes of an accelerator, which wants many examples at a time.
+_SIGNALS, _SIGNALS_OF_A_CARD = 2**20, 2**28
 
 
 def count_parameters(params: PyTree) -> int:
@@ -85,7 +90,32 @@ def jacobian_of(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> list[Float[A
         jacobian = jax.jacrev(lambda p: f(p, x[None])[0].reshape(-1))(params)
         return [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(jacobian)]
 
-    return jax.vmap(one_example)(x)
+    together = _examples_at_once(f, params, x)
+    if together >= len(x):
+        return jax.vmap(one_example)(x)
+    return jax.lax.map(one_example, x, batch_size=together)
+
+
+def _examples_at_once(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> int:
+    """How many examples' gradients are computed together.
+
+    Where a weight is used many times, as in a convolution, the signals of an example are larger
+    than its gradients.  Those of all examples would fill the memory, those of a few stay in the
+    cache: less memory and less time.
+    """
+    program = jax.make_jaxpr(f)(params, x[:1])
+    signals = _entries(program.jaxpr)
+    if signals <= count_parameters(params):
+        return len(x)
+    limit = _SIGNALS if jax.default_backend() == "cpu" else _SIGNALS_OF_A_CARD
+    return max(1, limit // (signals * math.prod(program.out_avals[0].shape)))
+
+
+def _entries(program: Jaxpr) -> int:
+    """The entries of all that is computed on the way."""
+    inside = [step.params["jaxpr"].jaxpr for step in program.eqns if step.primitive.name == "jit"]
+    made = (variable.aval for step in program.eqns for variable in step.outvars)
+    return sum(map(_entries, inside)) + sum(math.prod(getattr(a, "shape", ())) for a in made)
 
 
 def inner_products(

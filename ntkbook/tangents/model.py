@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.stages import Wrapped
 
-from ntkbook._base.arguments import described, is_array, require_finite, require_shape
+from ntkbook._base.arguments import described, is_array, require_shape
 from ntkbook._base.compiled import compiled
 from ntkbook._base.messages import warn
+from ntkbook._base.mistakes import ORDER, is_batch, mistake, shape_of
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.networks.layer import Layer
 
@@ -28,14 +29,13 @@ _EQUINOX = (
     "(see the guide 'Your own network')"
 )
 _MODELS = f"of a model that has it, pass model.apply; {_EQUINOX}"
-_ORDER = "the order of arguments is f, params, x"
 
 
 def require_model(f: object) -> None:
     """Raise TypeError for what is not a function of two arguments that JAX can keep."""
     name = type(f).__name__
     if not callable(f) or isinstance(f, type):
-        hint = _ORDER if is_array(f) or isinstance(f, (tuple, list)) else f"{_ORDER}; {_MODELS}"
+        hint = ORDER if is_array(f) or isinstance(f, (tuple, list)) else f"{ORDER}; {_MODELS}"
         raise TypeError(f"f must be a function f(params, x), got {described(f)}; {hint}")
     try:
         inspect.signature(f).bind(None, None)
@@ -64,7 +64,7 @@ def checked_parameters(params: PyTree, name: str = "params") -> PyTree:
             if isinstance(leaf, Layer):
                 hint = "the parameters of a network are what net.init(key, (d,)) gives"
             elif callable(leaf) and not path:
-                hint = _ORDER
+                hint = ORDER
             raise TypeError(
                 f"{name}{jax.tree_util.keystr(path)} must be a real floating array, got "
                 f"{described(leaf) if dtype is None else dtype}; {hint}"
@@ -99,7 +99,7 @@ def checked_inputs(name: str, x: object) -> Num[Array, "n *d"]:
     if not numbers:
         raise TypeError(
             f"{name} must be one array of numbers (n, ...), an example in each row, got "
-            f"{type(x).__name__}{got}; {_ORDER}; put what else f needs into the columns of x, or "
+            f"{type(x).__name__}{got}; {ORDER}; put what else f needs into the columns of x, or "
             "into f"
         )
     if array.ndim == 0 or array.shape[0] == 0:
@@ -126,8 +126,8 @@ def count_outputs(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> int:
     with explained(f, params, x):
         # Abstract evaluation: shapes and dtypes without the work of a forward pass.
         y = jax.eval_shape(forward_pass(f), params, x)
-    if not _is_batch(y, len(x)):
-        raise _mistake(f, params, x, alone=x.ndim == 1) or ValueError(
+    if not is_batch(y, len(x)):
+        raise mistake(f, params, x, alone=x.ndim == 1) or ValueError(
             f"f must map inputs {x.shape} to outputs ({x.shape[0]},) or ({x.shape[0]}, k), "
             f"got {getattr(y, 'shape', type(y).__name__)}"
         )
@@ -147,60 +147,14 @@ def explained(f: Model, params: PyTree, x: PyTree, name: str = "x") -> Iterator[
             f"branches on values, got: {str(error).splitlines()[0]}"
         ) from None
     except Exception as error:
-        mistake = _mistake(f, params, x, alone=True)
-        if mistake is not None:
-            raise mistake from error
-        parts = ((_shape(leaf), getattr(leaf, "dtype", "")) for leaf in jax.tree.leaves(x))
+        found = mistake(f, params, x, alone=True)
+        if found is not None:
+            raise found from error
+        parts = ((shape_of(leaf), getattr(leaf, "dtype", "")) for leaf in jax.tree.leaves(x))
         of = "; ".join(f"{shape}, {dtype}" for shape, dtype in parts)
         whole = f"; {_EQUINOX}" if callable(params) else ""
         error.add_note(f"raised by f(params, {name}) itself, for {name} of shape {of}{whole}")
         raise
-
-
-def _mistake(f: Model, params: PyTree, x: PyTree, alone: bool) -> Exception | None:
-    """The error to raise for an f that fails, if it is another call of f that works.
-
-    `alone`, whether x may be a single example.
-    """
-
-    def works(count: int, function: Callable, *arguments: PyTree) -> bool:
-        try:
-            return _is_batch(jax.eval_shape(function, *arguments), count)
-        except Exception:
-            return False
-
-    def of_one(params: PyTree, x: PyTree) -> Array:
-        return f(params, jax.tree.map(lambda leaf: leaf[None], x))
-
-    first, second = (
-        next(filter(None, map(_shape, jax.tree.leaves(tree))), (0,)) for tree in (params, x)
-    )
-    if works(second[0], jax.vmap(f, (None, 0)), params, x):
-        return TypeError(
-            f"f must take a batch x of shape {second}, got one that takes a single example; "
-            "pass jax.vmap(f, (None, 0))"
-        )
-    # In place of one another, it is `params` that holds the examples.
-    if works(second[0], f, x, params) or works(first[0], f, x, params):
-        return TypeError(
-            "f must take (params, x), got two with which f(x, params) works instead; "
-            f"{_ORDER}; of an f that takes x first pass lambda params, x: f(x, params)"
-        )
-    if alone and works(1, of_one, params, x):
-        return ValueError(
-            f"x must hold examples along its first axis, got a single one of shape {second}; "
-            "pass x[None]"
-        )
-    return None
-
-
-def _is_batch(y: object, count: int) -> bool:
-    """Whether outputs have the shape (count,) or (count, k)."""
-    return len(_shape(y)) in (1, 2) and _shape(y)[0] == count
-
-
-def _shape(array: object) -> tuple[int, ...]:
-    return getattr(array, "shape", ())
 
 
 def forward_pass(f: Model) -> Wrapped:
@@ -216,19 +170,3 @@ def network_of(f: object) -> Layer | None:
     """The network of this package whose `apply` f is, else None."""
     net = getattr(f, "__self__", None)
     return net if isinstance(net, Layer) and f == net.apply else None
-
-
-def require_finite_result(name: str, array: Array, **given: PyTree) -> Array:
-    """`require_finite`, whose error names what of the `given` isn't finite, or half precision."""
-    try:
-        return require_finite(name, array)
-    except ValueError as error:
-        for what, tree in given.items():
-            if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree)):
-                raise ValueError(f"{error}; {what} holds NaN or infinity") from None
-        if array.dtype.itemsize > 2:
-            raise
-        raise ValueError(
-            f"{error}; {array.dtype} ends at {float(jnp.finfo(array.dtype).max):.3g}, "
-            "so convert params and x to float32"
-        ) from None

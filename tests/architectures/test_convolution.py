@@ -369,7 +369,6 @@ def test_finite_networks_train_and_linearise():
         (lambda x: Conv(4, 3, padding="SAME"), "padding must be one of"),
         (lambda x: Conv(4, ()), "one to three lengths"),
         (lambda x: Conv(4, 0), "shape must be at least 1"),
-        (lambda x: ntk.check_layer(Conv(4, 3)), "expects images with 1 axis of pixels"),
     ],
 )
 def test_what_has_no_answer_is_refused(use, message):

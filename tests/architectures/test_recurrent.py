@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -37,6 +39,7 @@ from ntkbook import (
     Residual,
     Serial,
 )
+from ntkbook.networks.activations import Nonlinearity
 
 ENDS = pytest.mark.parametrize("end", [LastStep(), GlobalAveragePool()], ids=repr)
 
@@ -236,48 +239,59 @@ def test_a_hundred_steps_of_all_sorts_of_sequences(end):
     assert jnp.isfinite(recurrent(end, Erf(), w_std=3.0).kernel(x).ntk).all()
 
 
-def sum_of_entries(net, x):
-    """Of Θ, as a function of the leaves of the scales and of a step along fixed sequences."""
+@cache
+def rates(end):
+    """The sum of Θ at scales and sequences, and how it changes along directions of both.
+
+    One program for all scales, sequences and directions, whose parts would be compiled one by one.
+    """
+    net = recurrent(end, Erf())
     leaves, tree = jax.tree.flatten(net.hyperparameters())
-    direction = sequences(12, *x.shape)
 
-    def value(leaves, step):
-        scales = jax.tree.unflatten(tree, list(leaves))
-        return net.kernel(x + step * direction, hyperparameters=scales).ntk.sum()
+    def value(leaves, x):
+        return net.kernel(x, hyperparameters=jax.tree.unflatten(tree, list(leaves))).ntk.sum()
 
-    return value, jnp.array(leaves)
+    return value, jnp.array(leaves), jax.jit(lambda at, along: jax.jvp(value, at, along))
 
 
 @ENDS
 def test_derivatives_in_scales_and_sequences(end):
-    x = sequences(13, 3, 4, 2)
+    x, direction = sequences(13, 3, 4, 2), sequences(12, 3, 4, 2)
     net = recurrent(end, Erf())
     assert net.hyperparameters()[0] == SCALES
-    value, leaves = sum_of_entries(net, x)
+    _, leaves, moved = rates(end)
+    np.testing.assert_allclose(
+        moved((leaves, x), (leaves, x))[0], net.kernel(x).ntk.sum(), rtol=1e-13
+    )
     for i in range(4):  # the three scales of the layer, and the sequences
-        scale, step = jnp.eye(len(leaves))[i] * (i < 3), float(i == 3)
-        rate = jax.jvp(value, (leaves, 0.0), (scale, step))[1]
-        ahead, behind = (value(leaves + h * scale, h * step) for h in (1e-5, -1e-5))
+        along = np.eye(len(leaves))[i] * (i < 3), direction * (i == 3)
+        ahead, behind = (
+            moved((leaves + h * along[0], x + h * along[1]), along)[0] for h in (1e-5, -1e-5)
+        )
+        rate = moved((leaves, x), along)[1]
         np.testing.assert_allclose(rate, (ahead - behind) / 2e-5, rtol=1e-7)
 
 
 def test_gradients_in_reverse():
-    value, leaves = sum_of_entries(recurrent(LastStep(), Erf()), sequences(13, 3, 4, 2))
-    slopes = jax.grad(value)(leaves, 0.0)
-    along = jnp.array(sequences(14, len(leaves)))
-    rate = jax.jvp(value, (leaves, 0.0), (along, 0.0))[1]
+    value, leaves, moved = rates(LastStep())
+    x, along = sequences(13, 3, 4, 2), sequences(14, len(leaves))
+    slopes = jax.jit(jax.grad(value))(leaves, x)
+    rate = moved((leaves, x), (along, 0 * x))[1]
     np.testing.assert_allclose(slopes @ along, rate, rtol=1e-12)
 
 
 @ENDS
 def test_sequences_of_zeros_have_derivatives(end):
-    x = sequences(11, 3, 4, 2)
+    x, direction = sequences(11, 3, 4, 2), sequences(12, 3, 4, 2)
     x[0, 1:3] = 0
     x[1] = 0
-    value, leaves = sum_of_entries(recurrent(end, Erf(), b_std=0.0), x)
-    rate = jax.jvp(value, (leaves, 0.0), (0 * leaves, 1.0))[1]
-    np.testing.assert_allclose(rate, (value(leaves, 1e-5) - value(leaves, -1e-5)) / 2e-5, rtol=1e-6)
-    assert jnp.isfinite(jax.jvp(value, (leaves, 0.0), (jnp.ones_like(leaves), 0.0))[1])
+    moved = rates(end)[2]
+    leaves = np.array(jax.tree.leaves(recurrent(end, b_std=0.0).hyperparameters()))
+    zero = 0 * leaves
+    rate = moved((leaves, x), (zero, direction))[1]
+    ahead, behind = (moved((leaves, x + h * direction), (zero, x))[0] for h in (1e-5, -1e-5))
+    np.testing.assert_allclose(rate, (ahead - behind) / 2e-5, rtol=1e-6)
+    assert jnp.isfinite(moved((leaves, x), (zero + 1, 0 * x))[1])
 
 
 def test_jit_tiles_and_other_numbers_of_sequences():
@@ -365,6 +379,25 @@ def test_layers_of_one_form_share_a_program():
 def test_what_has_no_answer_is_refused(use, message):
     with pytest.raises(ValueError, match=message):
         use(sequences(23, 4, 4, 2))
+
+
+def test_a_function_that_jax_cannot_trace_is_named():
+    net = recurrent(LastStep(), Elementwise(np.tanh, "tanh"))
+    for use in (net.kernel, net.kernel_diagonal):
+        with pytest.raises(TypeError, match=r"fn of tanh must be written in JAX, .* not np.tanh"):
+            use(sequences(23, 4, 4, 2))
+
+
+class Doubled(Nonlinearity):
+    """A nonlinearity whose dual is that of half of it."""
+
+    fn = staticmethod(lambda z: 2 * jax.scipy.special.erf(z))
+    dual = ntk.duals.erf
+
+
+def test_a_nonlinearity_from_elsewhere_is_probed():
+    with pytest.raises(ValueError, match="propagate contradicts apply in .*Doubled"):
+        recurrent(LastStep(), Doubled()).kernel(sequences(23, 4, 4, 2))
 
 
 @pytest.mark.parametrize("wrong", [Relu, jnp.tanh, "relu", Dense(4), Serial(Relu()), None])

@@ -12,14 +12,23 @@ import pytest
 
 import ntkbook
 from ntkbook import (
+    Aggregate,
+    Attention,
+    AvgPool,
+    Conv,
     Dense,
     Elementwise,
     Erf,
+    Flatten,
+    GlobalAveragePool,
+    GlobalSumPool,
+    LastStep,
     Layer,
     LayerError,
     LayerNorm,
     Polynomial,
     RectifiedPower,
+    Recurrent,
     Relu,
     Residual,
     Serial,
@@ -53,6 +62,26 @@ OTHERS = [
     Serial(Erf(), Dense(32, w_std=2.0, b_std=0.1), Relu()),
     Serial(*(Relu(), Dense(128, w_std=1.4)) * 3, Relu()),
 ]
+
+# Layers that know pixels; fewer channels arrive than by default, so that this takes less time.
+SPATIAL = [
+    Conv(64, 3, b_std=0.3),
+    Flatten(),
+    AvgPool(2),
+    GlobalAveragePool(),
+    GlobalSumPool(),
+    Aggregate(np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0), normalisation="row"),
+    Recurrent(64, Erf(), w_std=0.9, b_std=0.3),
+    LastStep(),
+    Attention(64, heads=2, qk_std=0.5),
+]
+
+
+@pytest.mark.parametrize("layer", SPATIAL, ids=lambda layer: repr(layer)[:50])
+def test_layers_that_know_pixels_pass(layer):
+    report = check_layer(layer, features=64)
+    assert max(report.nngp, report.ntk) <= 5
+    assert report.resolution < 0.35
 
 
 @pytest.mark.parametrize("layer", [*NONLINEARITIES, *OTHERS], ids=lambda layer: repr(layer)[:50])
@@ -107,6 +136,43 @@ class NoOwnGradients(Dense):
 class CallsItselfGaussian(Tanh):
     def propagate(self, signal, hyperparameters):
         return replace(super().propagate(signal, hyperparameters), gaussian=True)
+
+
+class Stronger(Conv):
+    """The limit of weights that are a twentieth larger."""
+
+    def propagate(self, signal, hyperparameters):
+        larger = {"w_std": 1.05 * hyperparameters["w_std"]}
+        return super().propagate(signal, hyperparameters | larger)
+
+
+class Brightest(GlobalAveragePool):
+    """An average of which half of the pixels are left out."""
+
+    def apply(self, params, x):
+        return x[:, ::2].mean(tuple(range(1, x.ndim - 1)))
+
+
+class OneStep(LastStep):
+    """Says that all steps are left."""
+
+    def shape_after(self, shape):
+        return shape
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (Stronger(64, 3), "propagate contradicts apply in Stronger"),
+        (Brightest(), "propagate contradicts apply in Brightest"),
+        (OneStep(), r"apply of .*OneStep.* to outputs \(n, \*space, channels\)"),
+        (Conv(8, (9, 9)), r"shape_after of Conv.* refuses inputs of width .* such as \(5,\) or"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_contradictions_of_layers_that_know_pixels_are_refused(layer, message):
+    with pytest.raises(LayerError, match=message):
+        check_layer(layer, features=64)
 
 
 def test_the_factor_one_passes_its_own_test():

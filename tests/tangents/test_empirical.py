@@ -9,7 +9,9 @@ from jax.flatten_util import ravel_pytree
 from small_network import network
 
 from ntkbook import (
+    Conv,
     Dense,
+    Flatten,
     Relu,
     Serial,
     Tanh,
@@ -21,7 +23,7 @@ from ntkbook import (
     taylor,
 )
 from ntkbook._base.summed import refuse_sum
-from ntkbook.tangents import empirical
+from ntkbook.tangents import empirical, features
 
 METHODS = ["contraction", "products", "factorised"]
 
@@ -101,6 +103,29 @@ def test_blocks_change_nothing(inputs, monkeypatch):
     monkeypatch.setattr(empirical, "JACOBIAN_BYTES", three_examples)
     for expected, x in zip(whole, (None, x2), strict=True):
         np.testing.assert_allclose(empirical_ntk(f, params, x1, x), expected, rtol=1e-13)
+
+
+def test_gradients_of_convolutions_are_computed_for_a_few_examples_at_a_time(monkeypatch):
+    x = np.random.default_rng(0).standard_normal((5, 6, 2))
+    net = Serial(Conv(4, 3, b_std=0.3), Relu(), Flatten(), Dense(2))
+    params = net.init(jax.random.key(0), x.shape[1:])
+    whole = tangent_features(net.apply, params, x)
+    signals = features._entries(jax.make_jaxpr(net.apply)(params, x[:1]).jaxpr)
+    assert signals > count_parameters(params)
+    for name in ("_SIGNALS", "_SIGNALS_OF_A_CARD"):
+        monkeypatch.setattr(features, name, 2 * 2 * signals + 1)  # two examples of two outputs
+    apart = [
+        lambda params, x: net.apply(params, x),
+        jax.jit(lambda params, x: net.apply(params, x)),
+    ]
+    for f in apart:  # functions that are not compiled yet
+        assert features._examples_at_once(f, params, x) in (1, 2)
+        np.testing.assert_allclose(tangent_features(f, params, x), whole, rtol=1e-13)
+        theta = empirical_ntk(f, params, x, outputs="trace", method="contraction")
+        np.testing.assert_allclose(theta, np.einsum("iap,jap->ij", whole, whole), rtol=1e-12)
+    # Of dense layers the gradients are the larger part, and all are computed together.
+    dense = Serial(Dense(8), Relu(), Dense(2))
+    assert features._examples_at_once(dense.apply, dense.init(jax.random.key(0), (2,)), x[0]) == 6
 
 
 def test_equinox_models_and_other_pytrees(inputs):
