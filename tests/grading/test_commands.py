@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import shutil
 
 import course
 import pytest
-from grading import commands, feedback, marks
+from grading import commands, grades, marks
+from grading.written import read_marks
 from toy import hand_in, solved
 
 
@@ -78,7 +80,7 @@ def test_marks_that_cannot_be_meant_stop_the_command(toy, tmp_path, line, messag
     path = tmp_path / "written.csv"
     path.write_text("student,question,out_of,mark,comment\n" + line + "\n")
     with pytest.raises(ValueError, match=message):
-        feedback.read_marks(path, toy)
+        read_marks(path, toy)
 
 
 def test_folders_that_cannot_be_graded(root, classroom, tmp_path, capsys):
@@ -115,5 +117,28 @@ def test_where_grading_cannot_work_it_says_where_it_does(
 
 
 def test_a_table_holds_no_formulas(toy):
-    one = marks.Graded("=1+1", marks._none(toy, "Nothing."))
-    assert "'=1+1" in feedback.grades_table([one], toy, {})
+    one = marks.undecided("=1+1", toy, "@SUM(1)")
+    table = grades.grades_table([one], grades.Course(toy))
+    assert "'=1+1" in table
+    assert ",'@SUM(1)" in table
+
+
+def test_a_private_folder_of_assignments(root, toy, tmp_path, capsys, monkeypatch):
+    """The same commands; nothing of it goes into the book's folders."""
+    private, public = tmp_path / "private", root / commands.COURSE
+    shutil.copytree(public / "source" / "toy", private / "mine")
+    path = (private / "mine" / "toy.ipynb").rename(private / "mine" / "mine.ipynb")
+    path.write_text(path.read_text().replace("SEED = 3", "SEED = 5"))
+    assert course.main(["release", "--source", str(private)], root) == 0
+    assert (private / "release" / "mine.ipynb").is_file()
+    assert not (public / "release").exists()
+    assert course.main(["validate", "toy", "--source", str(private)], root) == 1
+    assert "NAME must be one of mine" in capsys.readouterr().err
+    assert course.main(["release", "--source", str(tmp_path / "none")], root) == 1
+    assert "--source must be a folder" in capsys.readouterr().err
+    monkeypatch.setenv(commands.SOURCE, str(private))
+    monkeypatch.setattr(commands, "grade", lambda student, *_: marks.undecided(student, toy, "-"))
+    hand_in(tmp_path / "submissions", "ada", solved(toy))
+    command = ["grade", "mine", str(tmp_path / "submissions"), "--to", str(tmp_path / "graded")]
+    assert course.main(command, root) == 0
+    assert table(tmp_path / "graded" / "grades.csv")["ada", None]["seed"] == "5"

@@ -65,6 +65,24 @@ written:
       - {points: 4, for: Says because.}
 """
 
+
+def repository(top):
+    """A repository below a folder that holds the toy assignment only; returns its root."""
+    root = top / "repository"
+    folder = root / assignment.COURSE / "source" / "toy"
+    folder.mkdir(parents=True)
+    cells = []
+    for kind, name, role, points, source in TOY_CELLS:
+        metadata = {"nbgrader": marks(role, kind == "code", name, points)}
+        cell = {"cell_type": kind, "id": name, "metadata": metadata, "source": source}
+        cells.append(cell | ({"outputs": [], "execution_count": None} if kind == "code" else {}))
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "toy.ipynb").write_text(json.dumps(notebook))
+    (folder / "answers.yml").write_text(TOY_ANSWERS)
+    (folder.parents[1] / "course.yml").write_text("assignments: [toy]")
+    return root
+
+
 QUICK = Limits(cell=2, submission=1200, memory=2**30)
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from grading.assignment import (
     ANSWER,
+    GIVEN,
     SCRATCH,
+    TEST,
     Assignment,
     Question,
     answer_code,
@@ -14,7 +16,7 @@ from grading.assignment import (
     load,
     stripped,
 )
-from grading.sandbox import Limits, Outcome, Sandbox, Stopped
+from grading.sandbox import Limits, Outcome, Sandbox, Stopped, imported
 
 
 def validate(
@@ -24,7 +26,8 @@ def validate(
 
     Each question must give full marks to the reference and to every alternative right answer, and
     none, in any of its tests, to the empty stub and to every wrong answer; the visible parts of
-    its tests must run by themselves.  Without `variants` only reference and stub are tried.
+    its tests must run by themselves.  A wrong answer is tried as grading does it (canary.py), after
+    the reference.  Without `variants` only reference and stub are tried.
     `compiled` is a folder in which JAX finds what it compiled for an earlier validation.
     """
     assignment = load(folder, seed)
@@ -32,12 +35,13 @@ def validate(
     if wrong:
         return wrong
     questions = {question.answer.name: question for question in assignment.questions}
-    with Sandbox(Limits(), secret=[folder], compiled=compiled) as box:
+    modules = imported(c.source for c in assignment.cells if c.role in (GIVEN, TEST) and c.code)
+    with Sandbox(Limits(), secret=[folder], compiled=compiled, modules=modules) as box:
         for cell in assignment.cells:
             try:
                 if cell.role == ANSWER:
                     wrong += _try_answers(box, assignment, questions[cell.name], variants)
-                elif cell.code and cell.role in ("given", SCRATCH):
+                elif cell.code and cell.role in (GIVEN, SCRATCH):
                     outcome = box.run("given", cell.source, box.limits.cell)
                     if outcome.error:
                         wrong.append(f"{cell.name}: {outcome.error}: {outcome.message}")
@@ -52,7 +56,6 @@ def _try_answers(
     cell, answers = question.answer, assignment.about["questions"][question.answer.name]
     tried = [("the empty stub", stripped(cell), False)]
     if variants:
-        tried += [(f"wrong: {a['name']}", answer_code(cell, a), False) for a in answers["wrong"]]
         tried += [(f"right: {a['name']}", answer_code(cell, a), True) for a in answers["right"]]
     tried.append(("the reference", cell.source, True))  # last, since later cells may use it
     wrong = []
@@ -66,6 +69,14 @@ def _try_answers(
             for outcome in results
             if (outcome.error is None) != good
         ]
+    for answer in answers["wrong"] if variants else ():
+        code, name = answer_code(cell, answer), f"{cell.name}, wrong: {answer['name']}"
+        own = box.run("test", "pass", box.limits.cell, wrong=code)
+        if own.error:
+            wrong.append(f"{name}: the answer ends with {own.error}: {own.message}")
+        for test in question.tests:
+            outcome = box.run("test", test.source, box.limits.cell, wrong=code)
+            wrong += [f"{name}: {_said(outcome)}"] if outcome.error is None else []
     visible = [box.run("test", stripped(test), box.limits.cell) for test in question.tests]
     wrong += [
         f"{cell.name}: what students see of the test fails on the reference: {_said(outcome)}"

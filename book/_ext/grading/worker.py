@@ -1,45 +1,26 @@
-"""Runs the cells of one submission.  `sandbox.Sandbox` starts it as a process; nobody imports it.
+"""Runs the cells of one submission, in a process that `sandbox.Sandbox` starts.
 
-Lines of JSON come in and go out: first the settings, then a cell at a time.  Limits are set and the
-guard installed before any of the student's code runs.  The guard stops accidents and plain
-attempts; code written to break out of Python needs a container around it (see the guide).
+Lines of JSON come in and go out: first the settings, then a cell at a time.  The process gives up
+all rights that it doesn't need before any of the student's code runs (confine.py).
 """
 
 from __future__ import annotations
 
-import builtins
+import functools
 import importlib
 import io
 import json
 import os
-import resource
 import sys
-from collections.abc import Callable
-from types import ModuleType
+from collections.abc import Callable, Container
+from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
-# Modules that tests use: what a submission has changed in them is undone before each test.
-TRUSTED = ["builtins", "math", "numpy", "numpy.linalg", "numpy.testing", "unittest.mock"]
-TRUSTED += ["jax", "jax.numpy", "sympy", "ntkbook"]
-
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Audit events that change files, with the places of the paths among their arguments.
-CHANGES = {
-    "os.remove": (0,),
-    "os.rmdir": (0,),
-    "os.mkdir": (0,),
-    "os.rename": (0, 1),
-    "os.link": (0, 1),
-    "os.symlink": (0, 1),
-    "os.chmod": (0,),
-    "os.chown": (0,),
-    "os.truncate": (0,),
-    "os.utime": (0,),
-}
-LOOKS = {"os.listdir": (0,), "os.scandir": (0,), "os.chdir": (0,)}
-PROCESSES: tuple[str, ...] = ("subprocess.Popen", "pty.spawn", "os.kill", "os.killpg")
-PROCESSES += tuple(f"os.{name}" for name in ("system", "exec", "fork", "forkpty", "posix_spawn"))
-NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo")
+from grading.confine import confine, die_with, limit_resources
+from grading.guard import guard
+from grading.namespaces import Namespaces
+from grading.strangers import Strangers
 
 
 class CappedText(io.TextIOBase):
@@ -58,111 +39,98 @@ class CappedText(io.TextIOBase):
         return len(text)
 
 
-def limit_resources(memory: int) -> None:
-    """Address space (with room for what JAX reserves and never touches), file size, no core."""
-    limits = {"RLIMIT_AS": memory + 8 * 2**30, "RLIMIT_FSIZE": 100 * 2**20, "RLIMIT_CORE": 0}
-    for name, value in limits.items():
-        try:
-            resource.setrlimit(getattr(resource, name), (value, value))
-        except (ValueError, OSError):  # macOS refuses some; the Sandbox watches memory as well
-            continue
+def accompanied(function: Callable, companion: Callable, names: dict[str, Any]) -> Callable:
+    """`function`, after a call of the student's: what that changes while a test runs is changed.
+
+    Its globals are those of the test, where a companion that looks at its caller expects them.
+    """
+    quiet = suppress
+
+    def both(*args: Any, **keywords: Any) -> Any:
+        with quiet(BaseException):  # a wrong answer may call it as the test wouldn't
+            companion(*args, **keywords)
+        return function(*args, **keywords)
+
+    code, cells = both.__code__, both.__closure__
+    return functools.wraps(function)(FunctionType(code, names, "both", None, cells))
 
 
-def guard(writable: list[str], secret: list[str]) -> Callable[[str, tuple], None]:
-    """An audit hook: writes in `writable` only, nothing of `secret`, no process, no network."""
-
-    def inside(path: Any, roots: list[str]) -> bool:
-        real = os.path.realpath(os.fsdecode(path))
-        return any(real == root or real.startswith(root + os.sep) for root in roots)
-
-    own = [*map(os.path.realpath, writable), os.devnull]
-    closed = [os.path.realpath(place) for place in secret]
-
-    def refuse(what: str) -> None:
-        raise PermissionError(f"not allowed while grading: {what}")
-
-    def check_paths(paths: list, writes: bool) -> None:
-        for path in paths:
-            if isinstance(path, int):
-                continue
-            if inside(path, closed):
-                refuse(f"reading {os.fsdecode(path)}")
-            if writes and not inside(path, own):
-                refuse(f"writing {os.fsdecode(path)}, outside the submission's folder")
-
-    def hook(event: str, args: tuple) -> None:
-        if event == "open" and args[0] is not None:
-            mode, flags = args[1] or "", args[2] or 0
-            check_paths([args[0]], bool(flags & WRITING) or any(c in mode for c in "wax+"))
-        elif event in CHANGES or event in LOOKS:
-            places = CHANGES.get(event) or LOOKS[event]
-            paths = [args[k] for k in places if k < len(args) and args[k] is not None]
-            check_paths(paths, event in CHANGES)
-        elif event in PROCESSES:
-            refuse(f"another process ({event})")
-        elif event in NETWORK:
-            refuse(f"the network ({event})")
-
-    return hook
-
-
-class Namespaces:
-    """The student's names, and a copy of them for each test in which what was given is as given."""
-
-    def __init__(self, names: dict[str, Any]):
-        self.names = names
-        self.given: dict[str, Any] = {}
-        self.modules: dict[str, tuple[ModuleType, dict[str, Any]]] = {}
-
-    def after_given(self, before: dict[str, Any]) -> None:
-        changed = {k: v for k, v in self.names.items() if before.get(k, self) is not v}
-        self.given |= {k: v for k, v in changed.items() if not k.startswith("_")}
-        for name in TRUSTED:
-            if name in sys.modules and name not in self.modules:
-                module = sys.modules[name]
-                self.modules[name] = (module, dict(vars(module)))
-
-    def for_test(self) -> dict[str, Any]:
-        for module, original in self.modules.values():
-            vars(module).update(original)
-        shadows = set(vars(builtins)) - set(self.given)
-        own = {k: v for k, v in self.names.items() if k not in shadows or k.startswith("__")}
-        return own | self.given
-
-
-def answer(shell: Any, spaces: Namespaces, role: str, source: str, limit: int) -> dict[str, Any]:
-    """Run a cell and say how it went: the error's name and message, and what was printed."""
-    stream = CappedText(limit)
-    streams, error = (sys.stdout, sys.stderr), None
-    sys.stdout = sys.stderr = stream
-    try:
-        if role == "test":
-            names = spaces.for_test()
-            try:
-                exec(compile(source, "<test>", "exec"), names)
-            except (
-                BaseException
-            ) as raised:  # also SystemExit: a test that ends early has not passed
-                error = raised
-        else:
-            before = dict(spaces.names)
-            result = shell.run_cell(source, store_history=False)
-            error = result.error_before_exec or result.error_in_exec
-            if role == "given":
-                spaces.after_given(before)
-    finally:
-        sys.stdout, sys.stderr = streams
-    said = {"output": stream.kept, "cut": stream.cut, "error": None, "message": ""}
-    if error is not None:
-        said["error"], said["message"] = type(error).__name__, _text(error)[:2000]
-    return said
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # an exception class of the student's own may be broken as well
+def words(error: BaseException, known: Container[type]) -> str:
+    """What an error says, without a call of anything that the student may have written."""
+    args = tuple(BaseException.args.__get__(error))  # type: ignore[attr-defined]
+    if not all(type(part) in (str, int, float, bool, type(None)) for part in args):
         return "(its message can't be shown)"
+    kind = type(error)
+    if kind in known and kind.__str__ in (BaseException.__str__, KeyError.__str__):
+        return str(error)
+    return " ".join(map(str, args))
+
+
+def runner(
+    shell: Any, spaces: Namespaces, limit: int
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that runs a cell and says how it went: error, message, what was printed."""
+    # Bound here, so that a submission which replaces them in their modules changes nothing.
+    run, translate, with_companion, capped = exec, compile, accompanied, CappedText
+    python, text_of, words_of, function_type = sys, str, words, FunctionType
+    name_of = type.__dict__["__name__"].__get__  # a metaclass may have another idea of it
+    strangers = Strangers()
+
+    def test(source: str, wrong: str) -> BaseException | None:
+        names = spaces.for_test()
+        try:
+            code = translate(source, "<test>", "exec")
+            if wrong:
+                before = dict(names)
+                run(translate(wrong, "<answer>", "exec"), names)
+                for name, value in names.items():
+                    own = before.get(name)
+                    if own is not value and isinstance(value, function_type) and callable(own):
+                        names[name] = with_companion(value, own, names)
+            else:
+                strangers.watch(names, set(spaces.given), code)
+            run(code, names)
+        except BaseException as raised:  # also SystemExit: a test that ends early has not passed
+            return raised
+        return None
+
+    def cell(source: str, given: bool) -> BaseException | None:
+        before = spaces.before_given() if given else {}
+        try:
+            if given:  # not by the shell, which a submission can teach to read it otherwise
+                run(translate(source, "<given>", "exec"), spaces.names)
+                return None
+            result = shell.run_cell(source, store_history=False)
+            return result.error_before_exec or result.error_in_exec
+        except BaseException as raised:
+            return raised
+        finally:
+            if given:
+                spaces.after_given(before)
+
+    def answer(command: dict[str, Any]) -> dict[str, Any]:
+        stream, streams = capped(limit), (python.stdout, python.stderr)
+        python.stdout = python.stderr = stream
+        role, source = command["role"], command["source"]
+        try:
+            if role == "test":
+                error = test(source, command["wrong"])
+            else:
+                error = cell(source, role == "given")
+        finally:
+            python.stdout, python.stderr = streams
+        said = {"output": stream.kept, "cut": stream.cut, "error": None, "message": ""}
+        said["note"] = strangers.said() if role == "test" and not command["wrong"] else ""
+        if error is not None:
+            said["error"] = name_of(type(error))
+            try:
+                shown = words_of(error, strangers.known) if role == "test" else text_of(error)
+                said["message"] = shown[:2000]
+            except BaseException:  # an exception class of the student's own may be broken as well
+                said["message"] = "(its message can't be shown)"
+        return said
+
+    return answer
 
 
 def quiet_shell() -> Any:
@@ -173,30 +141,33 @@ def quiet_shell() -> Any:
         def enable_gui(self, gui: str | None = None) -> None:
             pass
 
-    return Shell
+    config = importlib.import_module("traitlets.config").Config()
+    config.HistoryManager.enabled = False
+    config.InteractiveShell.colors = "nocolor"
+    return Shell.instance(config=config)
 
 
 def main() -> None:
     commands, replies = (os.fdopen(os.dup(n), mode) for n, mode in ((0, "r"), (1, "w")))
+    loads, dumps = json.loads, json.dumps
+    settings = loads(commands.readline())
+    die_with(settings["parent"])
+    limit_resources(settings["memory"])
+    readable, writable = settings["readable"], settings["writable"]
+    confine(settings["sandbox"], readable, writable)
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:] = [place for place in sys.path if place not in ("", own)]
+    shell = quiet_shell()
+    answer = runner(shell, Namespaces(shell.user_ns, settings["modules"]), settings["output"])
+    sys.addaudithook(guard(readable, writable, settings["secret"]))
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # what the student prints or reads can't reach the grader
         os.dup2(nothing, descriptor)
-    settings = json.loads(commands.readline())
-    limit_resources(settings["memory"])
-    sys.path[:] = [p for p in sys.path if p != os.path.dirname(os.path.abspath(__file__))]
-    shell_class = quiet_shell()
-    config = importlib.import_module("traitlets.config").Config()
-    config.HistoryManager.enabled = False
-    config.InteractiveShell.colors = "nocolor"
-    shell = shell_class.instance(config=config)
-    spaces = Namespaces(shell.user_ns)
-    sys.addaudithook(guard(settings["writable"], settings["secret"]))
+    write, flush = replies.write, replies.flush
+    said: dict[str, Any] = {"error": None, "message": "", "output": "", "cut": False}
+    write(dumps(said | {"token": settings["token"]}) + "\n")
+    flush()
     for line in commands:
-        command = json.loads(line)
-        said = answer(shell, spaces, command["role"], command["source"], settings["output"])
-        replies.write(json.dumps(said | {"token": command["token"]}) + "\n")
-        replies.flush()
-
-
-if __name__ == "__main__":
-    main()
+        command = loads(line)
+        write(dumps(answer(command) | {"token": command["token"]}) + "\n")
+        flush()
