@@ -164,6 +164,12 @@ def test_a_room_imports_only_itself_and_those_before_it(path):
             assert ROOMS.index(room) <= here, f"{name(path)} imports {room}, a room after its own"
 
 
+def test_every_file_of_tests_has_a_name_of_its_own():
+    """Two of one name can't be collected together, and each alone doesn't show it."""
+    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [a for a, b in itertools.pairwise(names) if a == b] == []
+
+
 def test_the_doors_are_short():
     for path in (ROOT / "book" / "_ext").glob("*.py"):
         lines = len(path.read_text("utf-8").splitlines())
