@@ -41,7 +41,7 @@ EXPORTS = {
         "course/submitted/ben/toy/toy.ipynb": "ben",
         "course/source/toy/toy.ipynb": "the solution",
     },
-    "folders": {"zoe/toy.ipynb": "zoe", "ben/work/toy.ipynb": "ben"},
+    "folders": {"zoe/toy.ipynb": "zoe", "ben/homework/toy.ipynb": "ben"},
 }
 WHO = {
     "moodle, flat": ("Zoë O'Neill", "123"), "moodle, folders": ("Zoë O'Neill", "123"),
@@ -143,13 +143,13 @@ def test_two_students_of_one_name_stay_apart(tmp_path):
 def test_what_nobody_hands_in_is_left_and_zip_files_are_unpacked(tmp_path):
     files = {
         "ada/__MACOSX/._toy.ipynb": "", "ada/._toy.ipynb": "", "ada/.venv/x.ipynb": "",
-        "ada/.ipynb_checkpoints/toy.ipynb": "", "ada/work.zip": zipped(my__toy="ada", venv__x=""),
+        "ada/.ipynb_checkpoints/toy.ipynb": "", "ada/mine.zip": zipped(my__toy="ada", venv__x=""),
         "ben/toy.ipynb": "ben", "cleo/broken.zip": "PK no zip", "cleo/toy.ipynb": "cleo",
     }  # fmt: skip
     to = tmp_path / "submissions"
     done = take(export(tmp_path, files, False), to)
     assert texts(to) == {
-        "ada/work/my/toy": "ada", "ben/toy.ipynb": "ben",
+        "ada/mine/my/toy": "ada", "ben/toy.ipynb": "ben",
         "cleo/broken.zip": "PK no zip", "cleo/toy.ipynb": "cleo",
     }  # fmt: skip
     assert any("broken.zip can't be unpacked" in note for note in done.notes)
