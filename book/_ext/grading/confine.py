@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -53,6 +52,8 @@ def die_with(parent: int | None) -> None:
 def limit_resources(memory: int) -> None:
     """Address space (with room for what JAX reserves and never touches), files, no core."""
     limits = {"RLIMIT_AS": memory + 8 * 2**30, "RLIMIT_FSIZE": 100 * 2**20, "RLIMIT_CORE": 0}
+    import resource  # not on Windows, where the other commands run
+
     for name, value in (limits | {"RLIMIT_NOFILE": 256}).items():
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
