@@ -14,11 +14,13 @@ folder           what it holds
 `networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations
 `architectures`  layers beyond the dense one: convolution, pooling, normalisation, recurrence,
                  graphs, attention
+`checking`       `check_layer`: a layer's kernel beside those of sampled networks
 `tangents`       finite networks: `linearize`, `empirical_ntk`, tangent features, sampled kernels
 `training`       modes, flow and descent in closed form, any loss by ODE, ensembles, regression,
                  runs
 `theory`         what the kernel decides: spectra on circle and sphere, order, chaos and depth,
                  learning curves
+`diagnosis`      what `diagnose` measures: products with the kernel, the path of either loss
 top level        where a user starts: `setup`, data sets, `diagnose` for a network of one's own,
                  `ntkbook.estimators` for scikit-learn
 ===============  ===================================================================================
@@ -65,13 +67,14 @@ from ntkbook.architectures.normalisation import LayerNorm
 from ntkbook.architectures.pooling import AvgPool, GlobalAveragePool, GlobalSumPool
 from ntkbook.architectures.recurrent import LastStep, Recurrent
 
+from ntkbook.checking.check_layer import LayerError, LayerReport, check_layer
+
 from ntkbook.tangents.features import count_parameters, tangent_features
 from ntkbook.tangents.costs import Cost, costs
 from ntkbook.tangents.empirical import empirical_ntk, ntk_vector_product
 from ntkbook.tangents.shares import empirical_shares
 from ntkbook.tangents.taylor import linearize, taylor
 from ntkbook.tangents.monte_carlo import KernelEstimate, monte_carlo_kernel
-from ntkbook.tangents.check_layer import LayerError, LayerReport, check_layer
 
 from ntkbook.training.losses import huber, logistic, mse, softmax_cross_entropy
 from ntkbook.training.modes import Modes, modes
@@ -145,10 +148,11 @@ __all__ = [
     "Attention", "attention_monte_carlo",
     "Conv", "Flatten", "AvgPool", "GlobalAveragePool", "GlobalSumPool", "Aggregate",
     "graph_kernel", "on_graph", "LayerNorm", "Recurrent", "LastStep",
+    # checking
+    "LayerError", "LayerReport", "check_layer",
     # tangents
     "count_parameters", "tangent_features", "Cost", "costs", "empirical_ntk", "empirical_shares",
     "ntk_vector_product", "linearize", "taylor", "KernelEstimate", "monte_carlo_kernel",
-    "LayerError", "LayerReport", "check_layer",
     # training
     "mse", "huber", "logistic", "softmax_cross_entropy", "Modes", "modes",
     "GradientFlow", "gradient_flow", "GradientDescent", "gradient_descent", "max_learning_rate",

@@ -1,8 +1,8 @@
 """What the theory of the tangent kernel says about a network before it is trained.
 
-`diagnose` takes any f(params, x) and squared error.  It multiplies the kernel with some dozens of
-vectors and never forms it.  What it said of many networks, and what training then did, is on the
-page "Your own network", misses included.
+`diagnose` takes any f(params, x), squared error and cross-entropy.  It multiplies the kernel with
+some dozens of vectors and never forms it.  What it said of many networks, and what training then
+did, is on the page "Your own network", misses included.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from ntkbook._base.messages import warn_of_labels
 from ntkbook._base.progress import bar
 from ntkbook._base.times import as_steps
 from ntkbook._base.types import Array, ArrayLike, Int, Num, PRNGKeyArray, PyTree, Scalar
-from ntkbook._diagnosing import BUDGET, Tangents, in_blocks, study
-from ntkbook._lanczos import Estimate, Rule, Vector
-from ntkbook._reporting import Curve, Late, drawn, page
+from ntkbook.diagnosis.lanczos import Estimate, Vector
+from ntkbook.diagnosis.products import Tangents, in_blocks
+from ntkbook.diagnosis.report import Curve, Late, drawn, page
+from ntkbook.diagnosis.study import BUDGET, Path, study
 from ntkbook.evidence.figures import Figure
 from ntkbook.tangents.features import count_parameters
 from ntkbook.tangents.model import Model, forward_pass
@@ -48,25 +49,28 @@ class Diagnosis:
 
     - `regime`: "kernel" if `change`, `tail_change` and `linearisation` are below 0.1; "feature
       learning" if the first or the last is 1 or more, or if the kernel at the predicted end point
-      lets the loss grow; "mixed" between; "unstable step" and "not given" without a path;
+      lets the loss grow; "mixed" between; "unstable step" without a path;
     - `change`, ‖Θ(θ_T) − Θ(θ_0)‖/‖Θ(θ_0)‖ in Frobenius norm at the end point θ_T of the
       linearised model, and `tail_change`, the same off the six largest modes (zero where
       the kernel has no others).  Training ends elsewhere, and changes the kernel by another
       factor, in the NTK parametrization at any width: mostly 0.4 to 1 of it, and up to 3.5 where
       outputs at the start are small beside the targets, or labels are random;
     - `linearisation`, ‖f(θ_T) − f_lin(θ_T)‖/‖f(θ_0) − y‖, at that end point too: the gap that
-      training leaves was smaller in all runs that did not diverge;
+      training leaves was smaller in all runs that did not diverge; with cross-entropy, whose
+      outputs have no end to go to, beside what they moved, ‖f_lin(θ_T) − f(θ_0)‖, and there the
+      gap and the change of the kernel came out up to three times as large as predicted;
     - `max_learning_rate`, the largest step that is free of spikes at the start, 2/λ_max in the
       units of the loss, and `top`, λ_max of the examples used;
-    - `late_share`, of the squared residual, in modes slower than the run, λ < 1/(ηT);
+    - `late_share`, of the squared residual, in modes slower than the run, λ < 1/(ηT); of squared
+      error alone, for the modes of cross-entropy change as it goes;
     - `effective_rank`, (tr Θ)²/‖Θ‖_F², `alignment`, ⟨y, Θ y⟩/(‖Θ‖_F ‖y‖²), and its mean
       `shuffled` over permutations of the examples, all of the kernel centred in each output,
       None with more than ten outputs, or where it is constant;
     - `learning_rate`, `steps`, `loss`, `examples` (numbers of rows of x that were used),
       `outputs`, `parameters`, `total` (rows of x), `products` and `seconds` that it took.
 
-    What is not given is None: with cross-entropy, and with a step above the largest, all that
-    belongs to a path of training.
+    What is not given is None: with a step above the largest, all that belongs to a path of
+    training.
     """
 
     regime: str
@@ -89,8 +93,8 @@ class Diagnosis:
     products: int
     seconds: float
     _rate: float
-    _fixed: tuple[Rule, Rule] | None
-    _end: Rule | None
+    _path: Path | None
+    _end: Path | None
     _residuals: tuple[Vector, Vector, float] | None
     _classes: NDArray | None
 
@@ -101,9 +105,10 @@ class Diagnosis:
 
         **Returns**: `Curve`, arrays of the shape of `t`: `lower` ≤ exact ≤ `upper` for the
         linearised model, and `end` for the kernel at the predicted end point, None if the network
-        isn't finite there.  Most trained networks were found between the two, which is no bound:
-        those with small outputs at the start or random labels, and some of tanh, ran ahead of
-        both.
+        isn't finite there.  With cross-entropy `lower` and `upper` are no bounds but estimates,
+        with what the last products still changed as the error.  Of squared error, most trained
+        networks were found between start and end, which is no bound: those with small outputs at
+        the start or random labels, and some of tanh, ran ahead of both.
 
         **Raises**: ValueError where no path of training is given, and for other `t`.
 
@@ -114,9 +119,9 @@ class Diagnosis:
         0.25 0.25
         """
         steps = np.asarray(as_steps(t))
-        lower, upper = self._path()[0]
-        end = None if self._end is None else self._end.left(self._rate, steps)
-        return Curve(lower.left(self._rate, steps), upper.left(self._rate, steps), end)
+        lower, upper = self._followed()[0].between(steps)
+        end = None if self._end is None else self._end.left(steps)
+        return Curve(lower, upper, end)
 
     def late(self, by: str = "example") -> Late:
         """What will be learned late: the largest predicted residuals at the end, in that order.
@@ -124,8 +129,8 @@ class Diagnosis:
         **Arguments**: `by`, "example" or "class".
 
         **Returns**: `Late`: rows of x, or classes (of one-hot rows the index), with squared
-        residuals.  Trust the order of examples in the kernel regime alone: where the kernel
-        moves, others are the last ones.
+        residuals, f − y, or p − y with cross-entropy.  Trust the order of examples in the kernel
+        regime alone: where the kernel moves, others are the last ones.
 
         **Raises**: ValueError for another `by`, for classes of targets that have none, and where
         no path of training is given.
@@ -137,7 +142,7 @@ class Diagnosis:
         [0 1] [0.5625 0.    ]
         """
         require_choice("by", by, ("example", "class"))
-        start, end, error = self._path()[1]
+        start, end, error = self._followed()[1]
         label: NDArray = self.examples
         parts = [(r.reshape(len(label), -1) ** 2).sum(axis=1) for r in (start, end)]
         errors = np.full(len(label), error)
@@ -201,25 +206,26 @@ class Diagnosis:
         return self._drawn(name, (times, values / values[0]))
 
     def __str__(self) -> str:
-        shares = None if self._classes is None or self._fixed is None else self.late("class")
-        given = self._fixed is not None
+        given = self._path is not None
+        shares = self.late("class") if given and self._classes is not None else None
         last, hard = (self.curve(self.steps), self.late()) if given else (None, None)
         return page(vars(self), last, shares, hard)
 
     __repr__ = __str__
 
     def _drawn(self, name: str, run: tuple[Vector, Vector] | None) -> Figure:
-        self._path()
+        self._followed()
         late = self.late("example" if self._classes is None else "class")
         sizes = {"linear model": self.linearisation, "kernel": self.change}
         sizes |= {"its tail": self.tail_change}
         return drawn(self.curve, late, sizes, self.steps, name, run)
 
-    def _path(self) -> tuple[tuple[Rule, Rule], tuple[Vector, Vector, float]]:
-        if self._fixed is None or self._residuals is None:
-            why = "cross-entropy" if self.loss == "cross-entropy" else "a step above the largest"
-            raise ValueError(f"with {why} no path of training is given, only the largest step")
-        return self._fixed, self._residuals
+    def _followed(self) -> tuple[Path, tuple[Vector, Vector, float]]:
+        if self._path is None or self._residuals is None:
+            raise ValueError(
+                "with a step above the largest no path of training is given, only the largest step"
+            )
+        return self._path, self._residuals
 
 
 @guided
@@ -237,7 +243,7 @@ def diagnose(
     key: PRNGKeyArray | None = None,
     progress: bool = False,
 ) -> Diagnosis:
-    """What NTK theory says about training f from `params` by full-batch descent on squared error.
+    """What NTK theory says about training f from `params` by full-batch descent.
 
     At most 87 products with the tangent kernel, each about a gradient of the loss over the
     examples, and one such gradient; in memory three times the parameters, and no Jacobian.
@@ -246,7 +252,8 @@ def diagnose(
     `y` of the shape of f(params, x), or (N,) for one output; `learning_rate` of the `loss`, by
     default 1/λ_max less its error; `steps` ≥ 1; `loss`, in whose units rates are: "half-sum" ½Σr²,
     "half-mean" and "mean", ½r² and r² averaged over examples and outputs, or "cross-entropy",
-    averaged over examples with y rows of probabilities, of which only the largest step is given;
+    averaged over examples, with y rows of probabilities and f their logits, whose curvature at the
+    start gives the largest step and whose descent in the linearised model gives the curve;
     `examples`, how many are used, drawn from x by `key` (jax.random.key(0) if not given), which
     also draws the probes; `tolerance`, the width of the curve's bracket beside the curve at which
     no more products are taken, if there are any left; `progress=True` shows a bar (needs tqdm).
@@ -262,7 +269,8 @@ def diagnose(
     zero.
 
     **Source**: Chizat et al. 2019 for the regime as a relative change; Golub & Meurant 1994 for
-    the bounds; Meyer et al. 2021 (Hutch++) for the norms.
+    the bounds of squared error; Meyer et al. 2021 (Hutch++) for the norms; Halko
+    et al. 2011, §5.4 (Nyström), for the part of the kernel that cross-entropy is followed in.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])

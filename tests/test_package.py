@@ -23,7 +23,7 @@ PACKAGE = Path(ntkbook.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = (
     "_base", "notation", "values", "algebra", "evidence", "gaussian", "networks", "architectures",
-    "tangents", "training", "theory", "scale",
+    "checking", "tangents", "training", "theory", "diagnosis", "scale",
 )  # fmt: skip
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 
 from ntkbook._base.arguments import (
@@ -18,7 +20,7 @@ from ntkbook._base.summed import remember_sum
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.networks.layer import Layer
 from ntkbook.tangents.costs import block_sizes, costs, faster_method, forward_operations
-from ntkbook.tangents.factorised import factorisable, factorised_ntk
+from ntkbook.tangents.factorised import Plan, by_factors, factorisable, plan_of
 from ntkbook.tangents.features import count_parameters
 from ntkbook.tangents.model import Model, common_dtype, forward_pass
 from ntkbook.tangents.probes import checked_arguments
@@ -65,11 +67,13 @@ def empirical_ntk(
       without any Jacobian of more than one example;
     - "factorised": for `net.apply` of this package's own layers.  The share of a dense layer is
       the Gram matrix of its inputs times, entry by entry, that of the signals propagated back
-      to it; no Jacobian appears, and the work no longer grows with n² P;
-    - "auto": factorised where it applies, else contraction in one block, else the faster of
-      contraction and products by `ntkbook.tangents.costs`.
+      to it; no Jacobian appears, and the work no longer grows with n² P.  The share of a
+      convolution is a sum of such products over pairs of pixels or, layer by layer, that of its
+      gradients, whichever takes fewer operations; blocks are of at most `JACOBIAN_BYTES`, too;
+    - "auto": factorised where it applies, else contraction, in one block; where that needs more
+      blocks of gradients, the faster of it and products by `ntkbook.tangents.costs`.
 
-    `progress=True` shows a bar over the blocks of contraction and products (needs tqdm).
+    `progress=True` shows a bar over the blocks (needs tqdm).
 
     Before that, up to 16 rows go through f together and one by one, except for this package's own
     layers and under tracing: a kernel exists only if each row of f comes from its own row of x.
@@ -98,19 +102,20 @@ def empirical_ntk(
     net = factorisable(f)
     if method == "factorised" and net is None:
         raise ValueError(
-            "method='factorised' expects f to be net.apply, net being Dense layers and "
-            f"nonlinearities in Serial and Residual, got {f!r}"
+            "method='factorised' expects f to be net.apply, net being Dense and Conv layers and "
+            f"layers without parameters in Serial and Residual, got {f!r}"
         )
     trace = outputs != "full" or k == 1
     if method == "auto":
         method = _chosen_method(f, net, trace, params, x1, x2, k)
     if method == "products":
         theta = by_products(f, trace, params, x1, x2, progress)
-    elif method == "contraction":
+    elif method == "contraction" or net is None:
         sizes = jacobian_sizes(params, x1, x2, k)
         (theta,) = by_contraction(f, trace, False, params, x1, x2, sizes, progress)
     else:
-        theta = factorised_ntk(net, trace, params, x1, x2)
+        plan = factorised_plan(net, trace, params, x1, x2)
+        (theta,) = by_factors(net, plan, trace, False, params, x1, x2, progress)
     return finished(theta, outputs, params, k, x1=x1, x2=x2)
 
 
@@ -118,6 +123,11 @@ def jacobian_sizes(params: PyTree, x1: Array, x2: Array | None, k: int) -> tuple
     """How many rows' and columns' Jacobians are held at once."""
     example = k * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
     return block_sizes(len(x1), None if x2 is None else len(x2), example, JACOBIAN_BYTES)
+
+
+def factorised_plan(net: Layer, trace: bool, params: PyTree, x1: Array, x2: Array | None) -> Plan:
+    """How the factorised path goes within `JACOBIAN_BYTES`."""
+    return plan_of(net, trace, x1, x2, common_dtype(params).itemsize, JACOBIAN_BYTES)
 
 
 def finished(theta: Array, outputs: str, params: PyTree, k: int, **inputs: Array | None) -> Array:
@@ -139,21 +149,28 @@ def _chosen_method(
     x2: Array | None,
     k: int,
 ) -> str:
-    if net is not None:
-        return "factorised"
     n1, n2 = len(x1), None if x2 is None else len(x2)
-    if jacobian_sizes(params, x1, x2, k) == (n1, n2 or n1):
-        return "contraction"
-    estimates = costs(
+    plan = None if net is None else factorised_plan(net, trace, params, x1, x2)
+    best, blocks = "contraction", jacobian_sizes(params, x1, x2, k)
+    if plan is not None:
+        best, blocks = "factorised", plan.blocks
+    if blocks == (n1, n2 or n1) or (plan is not None and not plan.gradients):
+        return best
+    estimated = partial(
+        costs,
         n1,
         n2,
         k,
-        count_parameters(params),
         jacobian_bytes=JACOBIAN_BYTES,
         itemsize=common_dtype(params).itemsize,
         forward=forward_operations(f, params, x1),
         trace=trace,
     )
+    estimates = estimated(parameters=count_parameters(params))
+    if plan is not None:
+        # What takes no gradients costs less than products do.
+        gradients = estimated(parameters=plan.gradients)["contraction"]
+        estimates = {"products": estimates["products"], "factorised": gradients}
     return faster_method(estimates, MEMORY_BYTES)
 
 

@@ -90,13 +90,13 @@ def jacobian_of(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> list[Float[A
         jacobian = jax.jacrev(lambda p: f(p, x[None])[0].reshape(-1))(params)
         return [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(jacobian)]
 
-    together = _examples_at_once(f, params, x)
+    together = examples_at_once(f, params, x)
     if together >= len(x):
         return jax.vmap(one_example)(x)
     return jax.lax.map(one_example, x, batch_size=together)
 
 
-def _examples_at_once(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> int:
+def examples_at_once(f: Model, params: PyTree, x: Num[Array, "n *d"]) -> int:
     """How many examples' gradients are computed together.
 
     Where a weight is used many times, as in a convolution, the signals of an example are larger

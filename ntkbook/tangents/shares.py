@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import jax
 
 from ntkbook._base.arguments import require_choice, require_flag
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
-from ntkbook.networks.containers import Container
-from ntkbook.networks.dense import Dense
-from ntkbook.networks.layer import Layer
-from ntkbook.tangents.empirical import OUTPUTS, finished, jacobian_sizes
-from ntkbook.tangents.factorised import factorisable, factorised_shares
+from ntkbook.tangents.empirical import OUTPUTS, factorised_plan, finished, jacobian_sizes
+from ntkbook.tangents.factorised import by_factors, factorisable
 from ntkbook.tangents.model import Model
 from ntkbook.tangents.probes import checked_arguments
 from ntkbook.tangents.strips import by_contraction
@@ -59,19 +54,8 @@ def empirical_shares(
         sizes = jacobian_sizes(params, x1, x2, k)
         shares = by_contraction(f, trace, True, params, x1, x2, sizes, progress)
     else:
-        layers = factorised_shares(net, trace, params, x1, x2)
-        used = zip(layers, _dense_parameters(net, params), strict=True)
-        shares = [layer[name] for layer, own in used for name in sorted(own)]
+        plan = factorised_plan(net, trace, params, x1, x2)
+        shares = by_factors(net, plan, trace, True, params, x1, x2, progress)
     tree = jax.tree.structure(params)
     done = [finished(share, outputs, params, k, x1=x1, x2=x2) for share in shares]
     return jax.tree.unflatten(tree, done)
-
-
-def _dense_parameters(layer: Layer, params: PyTree) -> Iterator[dict[str, Array]]:
-    """The parameters of each dense layer, in the order of the layers."""
-    if isinstance(layer, Dense):
-        yield params
-    if isinstance(layer, Container):
-        inner: Sequence[PyTree] = params
-        for part, own in layer.pairs(inner):
-            yield from _dense_parameters(part, own)

@@ -38,14 +38,10 @@ def by_contraction(
     `sizes` are numbers of rows and columns.  A row block's Jacobian is held while the columns
     pass by; the columns' are computed again for each row block.
     """
-    rows, columns = sizes
-    if rows >= len(x1) and columns >= len(x1 if x2 is None else x2):
-        tile = compiled(_contraction, (f,), trace, apart)
-        with bar(1, "block") if progress else nullcontext() as shown:
-            return _finished(tile(params, x1, x2), shown)
     jacobian = compiled(jacobian_of, (f,))
     beside = compiled(_beside, (f,), trace, apart)
-    return _by_strips(
+    return in_blocks(
+        whole=lambda: compiled(_contraction, (f,), trace, apart)(params, x1, x2),
         hold=lambda block: jacobian(params, block),
         own=partial(_contract, trace, apart),
         beside=lambda held, block: beside(params, held, block),
@@ -76,6 +72,24 @@ def by_products(
         progress=progress,
     )
     return theta
+
+
+def in_blocks(
+    whole: Callable[[], list[Array]],
+    hold: Callable[[Array], Any],
+    own: Callable[[Any], list[Array]],
+    beside: Callable[[Any, Array], list[Array]],
+    x1: Array,
+    x2: Array | None,
+    sizes: tuple[int, int],
+    progress: bool,
+) -> list[Array]:
+    """`whole()` where all rows and columns are held at once, else as `_by_strips`."""
+    rows, columns = sizes
+    if rows >= len(x1) and columns >= len(x1 if x2 is None else x2):
+        with bar(1, "block") if progress else nullcontext() as shown:
+            return _finished(whole(), shown)
+    return _by_strips(hold, own, beside, x1, x2, sizes, progress)
 
 
 def transposed(theta: Array) -> Array:

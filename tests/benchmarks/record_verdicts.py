@@ -2,11 +2,12 @@
 
     python tests/benchmarks/record_verdicts.py             # all networks, a quarter of an hour
     python tests/benchmarks/record_verdicts.py "ReLU, 64"  # those whose names begin like this
+    python tests/benchmarks/record_verdicts.py soft        # cross-entropy, some minutes
     python tests/benchmarks/record_verdicts.py cost        # one large network, by itself
 
 Each replaces its part of book/use/your-network.json, from which the page "Your own network" draws.
 What training did is found without the products of `diagnose`: by descent itself, by the kernels of
-both ends as matrices, and by the linearised model in closed form.
+both ends as matrices, and by the linearised model in closed form; with cross-entropy, step by step.
 """
 
 import datetime
@@ -135,6 +136,11 @@ CASES = (
     | {"Flax, 128-128": flax(128), "Flax, 512-512": flax(512)}
     | {f"Flax, 128-128, centred × {a}": centred(flax(128), a) for a in (10, 0.2)}
 )
+SOFT = (
+    {f"ReLU, {n}": dense(n, data=ten_digits, k=10) for n in (64, 256, 1024)}
+    | {f"tanh, {n}": dense(n, TANH, data=ten_digits, k=10) for n in (64, 256, 1024)}
+    | {"Equinox, 256, depth 2": equinox(256, 2), "Flax, 512-512": flax(512)}
+)  # with cross-entropy, of ten classes
 SEEDS = 3  # draws of each network, for a verdict is on a draw
 
 
@@ -174,6 +180,30 @@ def came(f, params, x, y, run, report):
         "rank": spearmanr(left[late.label], late.end).statistic,
         "hardest": len(last),
     }
+
+
+def soft_verdict(make, seed):
+    """The same with cross-entropy, and descent of the linearised model step by step."""
+    f, params, x, y = make(jax.random.key(seed))
+    report = ntk.diagnose(f, params, x, y, steps=STEPS, loss="cross-entropy")
+    rate = report.learning_rate / len(x)  # of the sum over examples
+    run = ntk.train(f, params, x, y, learning_rate=rate, steps=STEPS, allow_divergence=True,
+                    loss=ntk.softmax_cross_entropy)  # fmt: skip
+    theta, start = ntk.empirical_ntk(f, params, x), f(params, x)
+    after = ntk.empirical_ntk(f, run.params, x)
+    line, losses = start, [ntk.softmax_cross_entropy(start, y)]
+    for _ in range(STEPS):
+        line = line - rate * jnp.einsum("ijab,jb->ia", theta, jax.nn.softmax(line) - y)
+        losses.append(ntk.softmax_cross_entropy(line, y))
+    said, at = report.curve(np.array(TIMES)), np.array(TIMES)
+    row = {
+        "regime": report.regime, "change": report.change, "linearisation": report.linearisation,
+        "products": report.products, "lower": said.lower, "upper": said.upper, "end": said.end,
+        "line": np.array(losses)[at] / losses[0], "loss": run.losses[at] / run.losses[0],
+        "real change": jnp.linalg.norm(after - theta) / jnp.linalg.norm(theta),
+        "real gap": jnp.linalg.norm(run.train[-1] - line) / jnp.linalg.norm(line - start),
+    }  # fmt: skip
+    return {"seed": seed} | {name: plain(value) for name, value in row.items()}
 
 
 def plain(value):
@@ -221,10 +251,13 @@ def provenance(argument):
 
 def main(*argument):
     record = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
+    jax.config.update("jax_enable_x64", argument != ("cost",))
     if argument == ("cost",):
         record["cost"] = provenance(argument) | cost()
+    elif argument == ("soft",):
+        rows = {name: [soft_verdict(make, i) for i in range(SEEDS)] for name, make in SOFT.items()}
+        record |= {"soft": provenance(argument), "soft rows": rows}
     else:
-        jax.config.update("jax_enable_x64", True)
         record |= {"times": TIMES, "provenance": provenance(argument)}
         rows = record.setdefault("rows", {})
         for name, make in CASES.items():

@@ -114,7 +114,7 @@ def missing(cls: type) -> Iterator[str]:
 
 
 def _missing_of_a_layer(name: str, spatial: bool) -> Iterator[str]:
-    place, table = "tests/tangents/test_check_layer.py", "SPATIAL" if spatial else "OTHERS"
+    place, table = "tests/checking/test_check_layer.py", "SPATIAL" if spatial else "OTHERS"
     if f"    {name}(" not in (ROOT / place).read_text("utf-8"):
         yield f"{name}: step 5, add an example of it to {table} in {place}"
 
@@ -260,7 +260,7 @@ def test_what_a_new_layer_lacks_is_said_step_by_step():
         "Pool: step 4, export it from ntkbook/__init__.py, in an import and in __all__ (a class "
         "that others are made from goes into BASES of tests/networks/test_completeness.py)",
         f"Pool: step 4, list {__name__} in book/appendix/api.md",
-        "Pool: step 5, add an example of it to OTHERS in tests/tangents/test_check_layer.py",
+        "Pool: step 5, add an example of it to OTHERS in tests/checking/test_check_layer.py",
     ]
 
 

@@ -84,7 +84,7 @@ def test_auto_takes_the_factorised_path_only_for_own_networks(inputs, monkeypatc
     def refuse(*arguments):
         raise AssertionError("the factorised path was taken")
 
-    monkeypatch.setattr(empirical, "factorised_ntk", refuse)
+    monkeypatch.setattr(empirical, "by_factors", refuse)
     empirical_ntk(lambda p, x: net.apply(p, x), params, inputs[0])
     with pytest.raises(AssertionError, match="path was taken"):
         empirical_ntk(net.apply, params, inputs[0])
@@ -119,13 +119,13 @@ def test_gradients_of_convolutions_are_computed_for_a_few_examples_at_a_time(mon
         jax.jit(lambda params, x: net.apply(params, x)),
     ]
     for f in apart:  # functions that are not compiled yet
-        assert features._examples_at_once(f, params, x) in (1, 2)
+        assert features.examples_at_once(f, params, x) in (1, 2)
         np.testing.assert_allclose(tangent_features(f, params, x), whole, rtol=1e-13)
         theta = empirical_ntk(f, params, x, outputs="trace", method="contraction")
         np.testing.assert_allclose(theta, np.einsum("iap,jap->ij", whole, whole), rtol=1e-12)
     # Of dense layers the gradients are the larger part, and all are computed together.
     dense = Serial(Dense(8), Relu(), Dense(2))
-    assert features._examples_at_once(dense.apply, dense.init(jax.random.key(0), (2,)), x[0]) == 6
+    assert features.examples_at_once(dense.apply, dense.init(jax.random.key(0), (2,)), x[0]) == 6
 
 
 def test_equinox_models_and_other_pytrees(inputs):

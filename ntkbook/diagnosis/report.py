@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkbook._lanczos import Estimate, Vector
+from ntkbook.diagnosis.lanczos import Estimate, Vector
 from ntkbook.evidence.figures import COLORS, Figure, figure
 
 _VERDICTS = {
@@ -20,7 +20,6 @@ _VERDICTS = {
     "mixed": "MIXED: the kernel moves, read the band and not the line",
     "feature learning": "FEATURE LEARNING: every kernel prediction below is void",
     "unstable step": "UNSTABLE STEP: above the largest, where no path of training can be predicted",
-    "not given": "not given for cross-entropy; diagnose squared error on one-hot rows instead",
 }
 _SAMPLE = """λmax and the largest step are scaled from the sample to all examples, large eigenvalues
 growing as their number; more examples have more slow modes, so what is late is a lower estimate"""
@@ -66,14 +65,15 @@ def page(
         f"± {at.top.error:.1g}); yours is {at.learning_rate / most:.2g} of it; "
         + (_CATAPULT if regime == "kernel" else _RISK),
     }
-    absent = f"change, curve, late modes: of squared error with a stable step alone; {_KAPPA}"
+    absent = f"change, curve, late modes: with a stable step alone; {_KAPPA}"
     if last is not None and hard is not None:
         absent = _KAPPA if at.alignment is not None else f"{_SHAPE}; {_KAPPA}"
         lines["verdict"] += (
             f"; predicted change of the kernel {_said(at.change)} (off its six largest modes "
             f"{_said(at.tail_change)}), error of the linear model {at.linearisation:.2g}"
         )
-        lines["late"] = f"{_said(at.late_share)} of r² is in modes slower than this run; "
+        share = at.late_share
+        lines["late"] = f"{_said(share)} of r² is in modes slower than this run; " if share else ""
         lines["late"] += _late(shares, hard)
         end = "growth" if last.end is None or not last.end < 1 else f"{float(last.end):.3g}"
         lines["curve"] = (

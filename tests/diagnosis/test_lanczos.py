@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ntkbook._lanczos import (
+from ntkbook.diagnosis.lanczos import (
     bracket,
     descended,
     lanczos,
