@@ -45,6 +45,21 @@ ENVIRONMENT = {
 }
 
 
+def same_instructions(flags: str = "", about: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """The environment in which a processor with AVX2 sums in the order of any other one with it.
+
+    Newer ones have longer vectors, whose sums differ in the last bits; what has no AVX2 keeps what
+    it has.  `flags` are those of XLA that are set already.
+    """
+    if not about.exists() or "avx2" not in about.read_text().split():
+        return {}
+    return {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "XLA_FLAGS": f"{flags} --xla_cpu_max_isa=AVX2".strip(),
+    }
+
+
 @dataclass(frozen=True)
 class Ran:
     """A canonical copy with fresh outputs, the seconds it took, and what is wrong, by code cell.
@@ -157,7 +172,7 @@ def _environment(home: str, size: str, caches: Path | None) -> dict[str, str]:
     own = ENVIRONMENT | {"IPYTHONDIR": home, "NTKBOOK_SIZE": size}
     if caches is not None:
         own |= kept_in(caches)
-    return os.environ | own
+    return os.environ | same_instructions(os.environ.get("XLA_FLAGS", "")) | own
 
 
 def at(number: int, cell: NotebookNode, text: str) -> str:

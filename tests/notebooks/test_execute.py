@@ -1,0 +1,34 @@
+"""What a canonical run shares with those of other machines."""
+
+import os
+
+import pytest
+from notebooks.execute import _environment, same_instructions
+
+
+def test_processors_with_avx2_use_it_and_nothing_newer(tmp_path):
+    about = tmp_path / "cpuinfo"
+    about.write_text("flags : fpu avx avx2 avx512f\n")
+    same = same_instructions("--xla_dump_to=x", about)
+    assert same == {
+        "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "XLA_FLAGS": "--xla_dump_to=x --xla_cpu_max_isa=AVX2",
+    }
+    assert same_instructions("", about)["XLA_FLAGS"] == "--xla_cpu_max_isa=AVX2"
+
+
+@pytest.mark.parametrize("text", ["flags : fpu avx\n", "Features : fp asimd\n", None])
+def test_others_keep_what_they_have(tmp_path, text):
+    about = tmp_path / "cpuinfo"
+    if text is not None:
+        about.write_text(text)
+    assert same_instructions("", about) == {}
+
+
+def test_a_run_gets_them_beside_its_own_settings(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
+    whole = _environment("home", "cpu", None)
+    assert whole["NTKBOOK_SIZE"] == "cpu"
+    assert whole["XLA_FLAGS"].startswith("--xla_dump_to=x")
+    assert whole.items() >= same_instructions(os.environ["XLA_FLAGS"]).items()
