@@ -173,10 +173,11 @@ def test_what_the_change_leaves_out_is_of_its_order_at_any_width():
 def test_the_record_is_of_the_networks_of_its_program(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "benchmarks")
     program = importlib.import_module("record_verdicts")
-    rows = json.loads(program.RECORD.read_text("utf-8"))["rows"]
-    assert list(rows) == list(program.CASES)
-    for draws in rows.values():
-        assert [row["seed"] for row in draws] == list(range(program.SEEDS))
+    record = json.loads(program.RECORD.read_text("utf-8"))
+    for name, cases in (("rows", program.CASES), ("soft rows", program.SOFT)):
+        assert list(record[name]) == list(cases)
+        for draws in record[name].values():
+            assert [row["seed"] for row in draws] == list(range(program.SEEDS))
 
 
 def test_the_late_digits_are_those_that_training_leaves():
