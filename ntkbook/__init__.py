@@ -11,7 +11,7 @@ folder           what it holds
 `evidence`       derivations that prove their steps, checks with declared bounds, figures that
                  describe themselves
 `gaussian`       what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
-`networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations
+`networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations, dropout
 `architectures`  layers beyond the dense one: convolution, pooling, normalisation, recurrence,
                  graphs, attention
 `checking`       `check_layer`: a layer's kernel beside those of sampled networks
@@ -41,6 +41,7 @@ from ntkbook.networks.signal import Kernel
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.containers import Residual, Serial
+from ntkbook.networks.dropout import Dropout
 from ntkbook.networks.activations import (
     Abs,
     Cos,
@@ -141,7 +142,7 @@ __all__ = [
     # gaussian
     "duals", "quadrature",
     # networks
-    "Layer", "Dense", "Serial", "Residual", "Kernel",
+    "Layer", "Dense", "Serial", "Residual", "Dropout", "Kernel",
     "Abs", "Cos", "Elementwise", "Erf", "Exp", "Gaussian", "Gelu", "LeakyRelu", "Polynomial", "Rbf",
     "RectifiedPower", "Relu", "Sin", "Tanh",
     # architectures

@@ -230,6 +230,11 @@ def require_fraction(name: str, number: T) -> T:
         raise ValueError(error) from None
 
 
+def require_share(name: str, number: T) -> T:
+    """Raise unless `number` is a scalar above zero, and at most one."""
+    return _require_number(name, number, f"a number, 0 < {name} <= 1", lambda v: 0 < v <= 1)
+
+
 def require_count(name: str, number: int, minimum: int = 1) -> int:
     """Raise unless `number` is an integer, `minimum` or greater."""
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)):

@@ -16,6 +16,7 @@ from ntkbook._base.arguments import (
     require_fraction,
     require_nonnegative,
     require_positive,
+    require_share,
     require_symmetric,
 )
 from ntkbook._base.types import Array, Bool, Float
@@ -46,6 +47,14 @@ def fraction(name: str, number: T) -> T:
     if not is_traced(number):
         return known
     return nan_unless((number >= 0) & (number < 1), number)  # type: ignore[operator]
+
+
+def share(name: str, number: T) -> T:
+    """`require_share`, or NaN."""
+    known = require_share(name, number)
+    if not is_traced(number):
+        return known
+    return nan_unless((number > 0) & (number <= 1), number)  # type: ignore[operator]
 
 
 def symmetric(name: str, matrix: Float[Array, "N N"]) -> Float[Array, "N N"]:

@@ -290,7 +290,7 @@ def _check_signal(net: Serial, width: int, x: Float[Array, "n *d"]) -> tuple[Ker
     own = propagate(own_signal(x, pairs))
     inputs = signals.inputs(x)
     beside = image_signal(inputs, inputs, True, same, pairs)
-    signal = propagate(replace(beside, own1=own.own1, own2=own.own1))
+    signal = propagate(replace(beside, own1=own.own1, own2=own.own1, identical=same))
     if found[0].features != width:
         raise LayerError(
             f"propagate contradicts apply in {layer!r}: its Signal has features "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import gcd
 
@@ -37,6 +38,15 @@ def count(net: Layer, x: Float[Array, "n *d"]) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+def row_by_row(net: Layer, key: PRNGKeyArray, n: int) -> tuple[Callable, tuple[Array, ...]]:
+    """The network of one row, and what it is given of each of n rows beside: a key, if it drops."""
+    apply: Callable = net.apply
+    if not net.drops:
+        return lambda params, row: apply(params, row[None])[0], ()
+    keys = jax.random.split(key, n)
+    return lambda params, row, key: apply(params, row[None], key)[0], (keys,)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def sampled_kernels(
     net: Layer, samples: int, key: PRNGKeyArray, x: Float[Array, "n *d"]
@@ -47,13 +57,14 @@ def sampled_kernels(
     def draw(key: PRNGKeyArray) -> Kernel:
         init_key, sign_key = jax.random.split(key)
         params = net.init(init_key, x.shape[1:], x.dtype)
-        y = net.apply(params, x)
+        one_row, own = row_by_row(net, jax.random.fold_in(key, 2), len(x))
+        y = net.apply(params, x) if not own else jax.vmap(one_row, (None, 0, 0))(params, x, *own)
         # Gradients of one random combination of all outputs, each with sign ±1, have the trace
         # over outputs as their expected kernel (Hutchinson), at the price of a single output;
         # for a function of each entry, whose outputs share no parameters, it is exact.
         signs = jax.random.rademacher(sign_key, y.shape[1:], y.dtype)
-        slope = jax.grad(lambda params, row: net.apply(params, row[None])[0] @ signs)
-        slopes = jax.vmap(slope, in_axes=(None, 0))(params, x)
+        slope = jax.grad(lambda *given: one_row(*given) @ signs)
+        slopes = jax.vmap(slope, in_axes=(None, 0, *[0] * len(own)))(params, x, *own)
         parts = (leaf.reshape(len(x), -1) for leaf in jax.tree.leaves(slopes))
         ntk = sum((gram(part, part) for part in parts), start=jnp.asarray(0))
         return Kernel(gram(y, y) / y.shape[1], ntk / y.shape[1])

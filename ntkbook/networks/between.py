@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import jax
@@ -36,6 +37,8 @@ class Network(Protocol):
     def depth(self) -> int: ...
     @property
     def mixes_pixels(self) -> bool: ...
+    @property
+    def drops(self) -> bool: ...
     def propagate(self, signal: Signal, hyperparameters: PyTree) -> Signal: ...
 
 
@@ -62,6 +65,7 @@ def kernel_between(
     exact = exact or x1.shape[-1] <= FEW_FEATURES
     traced = is_traced(x1, x2, *jax.tree.leaves(scales))
     pairs = net.mixes_pixels
+    start = partial(_start, exact=exact, pairs=pairs, drops=net.drops)
 
     def of_pixels(x: ArrayLike) -> Inputs:
         own = net.propagate(own_signal(x, True), scales).own1 if pairs else ()
@@ -76,15 +80,15 @@ def kernel_between(
     if whole or traced or (not on_cpu and pixels == 1):
         ends = prepare(x1), prepare(x1 if x2 is None else x2)
         identical = jnp.eye(len(x1), dtype=bool) if x2 is None else False
-        kernel = _stepwise(net, _start(*ends, exact, identical, pairs), gated)
+        kernel = _stepwise(net, start(*ends, identical), gated)
         return kernel, traced or bool(jnp.isfinite(kernel.nngp.sum() + kernel.ntk.sum()))
     sides = sides_of(pixels**2 if pairs else pixels, SIDES[-1] if on_cpu else _SIDE_OF_A_CARD)
     large = pixels == 1 and max(len(x1), 0 if x2 is None else len(x2)) > sides[-1]
     fused = large and net.depth <= _FUSED_DEPTH
 
     def compute(inputs1: Inputs, inputs2: Inputs, identical: np.ndarray) -> tuple[Array, Array]:
-        start = _start(inputs1, inputs2, exact, identical, pairs)
-        kernel = _fused(form, start, gated) if fused else _stepwise(net, start, gated)
+        signal = start(inputs1, inputs2, identical)
+        kernel = _fused(form, signal, gated) if fused else _stepwise(net, signal, gated)
         return kernel.nngp, kernel.ntk
 
     matrices, finite = tiled(compute, prepare, sides, x1, x2, shares, progress)
@@ -99,11 +103,14 @@ _fused = jax.jit(_stepwise, static_argnames="net")
 
 
 def _start(
-    inputs1: Inputs, inputs2: Inputs, exact: bool, identical: ArrayLike, pairs: bool
+    inputs1: Inputs, inputs2: Inputs, identical: ArrayLike, *, exact: bool, pairs: bool, drops: bool
 ) -> Signal:
     # What layers need of one image alone is kept from the program, one for all networks.
     signal = _first(*(end._replace(own=()) for end in (inputs1, inputs2)), exact, identical, pairs)
-    return replace(signal, own1=inputs1.own, own2=inputs2.own)
+    one = None
+    if drops:
+        one = jnp.broadcast_to(jnp.asarray(identical), (len(inputs1.x), len(inputs2.x)))
+    return replace(signal, own1=inputs1.own, own2=inputs2.own, identical=one)
 
 
 _first = jax.jit(image_signal, static_argnames=("exact", "pixel_pairs"))

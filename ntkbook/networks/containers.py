@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ntkbook._base.arguments import described, require_number, require_shape
+from ntkbook._base.arguments import described, require_key, require_number, require_shape
 from ntkbook._base.hints import guided, guided_layer, keep_number, not_a_layer
 from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
@@ -52,11 +52,22 @@ class Container(Layer):
         return zip(self.layers, params, strict=True)
 
     @guided
-    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n *d"]) -> Num[Array, "n *k"]:
-        """The layers applied to x in turn: `params` has one entry for each."""
+    def apply(
+        self, params: Sequence[PyTree], x: Num[ArrayLike, "n *d"], key: PRNGKeyArray | None = None
+    ) -> Num[Array, "n *k"]:
+        """The layers applied to x in turn: `params` has one entry for each.
+
+        Layers that drop units do so with a `key`; without it the network is the one that is
+        evaluated, which drops none.
+        """
         require_entries(x)
-        for layer, layer_params in self.pairs(params):
-            x = layer.apply(layer_params, x)
+        keys: Iterable = [{}] * len(self.layers)
+        if key is not None:
+            parts = jax.random.split(require_key("key", key), len(self.layers))
+            both = zip(self.layers, parts, strict=True)
+            keys = ({"key": own} if layer.drops else {} for layer, own in both)
+        for (layer, layer_params), given in zip(self.pairs(params), keys, strict=True):
+            x = layer.apply(layer_params, x, **given)
         return x  # type: ignore[return-value]  # as it came only if there are no layers
 
     def hyperparameters(self) -> tuple[PyTree, ...]:
@@ -84,6 +95,10 @@ class Container(Layer):
     @property
     def mixes_pixels(self) -> bool:
         return any(layer.mixes_pixels for layer in self.layers)
+
+    @property
+    def drops(self) -> bool:
+        return any(layer.drops for layer in self.layers)
 
     def width_after(self, features: int) -> int:
         return self.shape_after((features,))[-1]
@@ -132,12 +147,17 @@ class Container(Layer):
 
 def through_layer(layer: Layer, signal: Signal, scales: PyTree) -> Signal:
     """The signal after one of the layers."""
-    if layer.mixes_pixels or not (signal.own1 or signal.own2):
+    # What only some layers need is kept from the others' programs, which would otherwise be
+    # compiled anew for each place in a network.
+    aside: dict = {}
+    if not layer.mixes_pixels and (signal.own1 or signal.own2):
+        aside |= {"own1": (), "own2": ()}
+    if not layer.drops and signal.identical is not None:
+        aside |= {"identical": None}
+    if not aside:
         return layer.propagate(signal, scales)
-    # What later layers need of one image alone is kept from the others' programs, which would
-    # otherwise be compiled anew for each place in a network.
-    after = layer.propagate(replace(signal, own1=(), own2=()), scales)
-    return replace(after, own1=signal.own1, own2=signal.own2)
+    after = layer.propagate(replace(signal, **aside), scales)
+    return replace(after, **{name: getattr(signal, name) for name in aside})
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -205,9 +225,15 @@ class Residual(Container):
         parts = [*map(repr, self.layers), *([f"scale={self.scale}"] if self._scaled else [])]
         return f"Residual({', '.join(parts)})"
 
-    def apply(self, params: Sequence[PyTree], x: Num[ArrayLike, "n *d"]) -> Num[Array, "n *d"]:
-        """x plus the branch of it: `params` has one entry for each layer of the branch."""
-        branch = require_shape("the branch of a Residual", super().apply(params, x), jnp.shape(x))
+    def apply(
+        self, params: Sequence[PyTree], x: Num[ArrayLike, "n *d"], key: PRNGKeyArray | None = None
+    ) -> Num[Array, "n *d"]:
+        """x plus the branch of it: `params` has one entry for each layer of the branch.
+
+        With a `key` layers of the branch that drop units do so.
+        """
+        branch = super().apply(params, x, key)
+        branch = require_shape("the branch of a Residual", branch, jnp.shape(x))
         return self.joined(x, branch)
 
     def joined(self, x: Num[ArrayLike, "n *d"], branch: Num[Array, "n *d"]) -> Num[Array, "n *d"]:

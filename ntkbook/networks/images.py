@@ -49,7 +49,8 @@ def own_signal(x: Float[ArrayLike, "n *d"], pixel_pairs: bool = False) -> Signal
     """`paired_signal` of images: of each with itself, of all pairs of its pixels or of each."""
     x = jnp.asarray(x)
     space = x.shape[1:-1]
-    return _own_pairs(x) if pixel_pairs and space else replace(paired_signal(x), space=space)
+    own = _own_pairs(x) if pixel_pairs and space else replace(paired_signal(x), space=space)
+    return replace(own, identical=jnp.ones(len(x), bool))
 
 
 def largest(kernel: Kernel, axes: int) -> Kernel:

@@ -27,7 +27,7 @@ from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKey
 from ntkbook.networks import signal as signals
 from ntkbook.networks.between import kernel_between
 from ntkbook.networks.images import largest, own_signal
-from ntkbook.networks.probe import is_foreign, probe
+from ntkbook.networks.probe import is_foreign, probe, require_weights_before_drops
 from ntkbook.networks.range import Step, Walk, require_diagonal_in_range, require_in_range
 from ntkbook.networks.signal import Kernel, Signal
 
@@ -223,6 +223,7 @@ class Layer:
             )
         for layer, arriving in self._foreign(shape):
             probe(layer, arriving)
+        require_weights_before_drops(self)
         return len(after) > 1
 
     @guided
@@ -304,10 +305,7 @@ class Layer:
         return False
 
     def _form(self, widths: bool) -> Layer:
-        """The layer with all that a program is given as numbers set to one.
-
-        Networks of one form share a program.  With `widths`, these are kept.
-        """
+        """The layer as its program knows it: numbers are one, also the width unless `widths`."""
         return self
 
     def _foreign(self, shape: tuple[int, ...]) -> Iterator[tuple[Layer, int]]:
@@ -341,6 +339,11 @@ class Layer:
     @property
     def mixes_pixels(self) -> bool:
         """Whether outputs average over pixels, so that all pairs of pixels are needed."""
+        return False
+
+    @property
+    def drops(self) -> bool:
+        """Whether some layer inside drops units at random: its `apply` takes a key."""
         return False
 
     @property

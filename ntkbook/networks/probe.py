@@ -1,11 +1,13 @@
 """Whether a layer from outside this package says in `propagate` what its `apply` does.
 
 A contradiction between the two makes every kernel wrong without a word.  A few random networks tell
-a forgotten factor; `check_layer` tells much more, and takes longer.
+a forgotten factor; `check_layer` tells much more, and takes longer.  And whether what is dropped
+at random has a limit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Protocol
 
@@ -18,8 +20,12 @@ from ntkbook.networks.signal import Signal
 
 
 class Faces(Protocol):
-    """The faces of a layer that are compared."""
+    """What is asked of a layer here."""
 
+    @property
+    def drops(self) -> bool: ...
+    @property
+    def ends_in_weights(self) -> bool: ...
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...], dtype: type) -> PyTree: ...
     def apply(self, params: PyTree, x: Array) -> Array: ...
     def hyperparameters(self) -> PyTree: ...
@@ -37,6 +43,29 @@ _ALLOWANCE = 0.1
 def is_foreign(layer: object) -> bool:
     """Whether the class of this layer was written outside of this package."""
     return not type(layer).__module__.startswith("ntkbook.")
+
+
+def require_weights_before_drops(net: Faces) -> None:
+    """Raise ValueError where features of the inputs are dropped, which are too few for a limit."""
+    if not net.drops:
+        return
+    weights = False
+    for leaf in _leaves(net):
+        weights = weights or leaf.ends_in_weights
+        if leaf.drops and not weights:
+            raise ValueError(
+                f"kernel expects a layer with weights before {leaf!r}, got the inputs, which have "
+                "too few features for the law of large numbers that its limit rests on"
+            )
+
+
+def _leaves(layer: Faces) -> Iterator[Faces]:
+    """The layers that hold no others, in order."""
+    inside = getattr(layer, "layers", None)
+    if inside is None:
+        yield layer
+    for inner in inside or ():
+        yield from _leaves(inner)
 
 
 # Once for each layer and width; equal layers are one.

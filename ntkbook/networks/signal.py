@@ -62,6 +62,8 @@ class Signal:
     hold what the layers to come that mix pixels need of one image alone, in order, such as the
     variances after pooling, which no single pair of images tells.  On the diagonal alone each such
     layer appends its arrays to `own1`; elsewhere it takes as many from the front of both.
+    `identical` (n1, n2), of a network that `drops`, marks the pairs that are one input, as two
+    equal inputs are not: each of them loses units of its own.
 
     Where an input is zero there is no angle: cosine is one, and its derivatives are those of the
     covariance (of gap, the opposite ones), so that kernels are differentiated there as well.  A
@@ -81,6 +83,7 @@ class Signal:
     pixel_pairs: bool = field(default=False, metadata={"static": True})
     own1: tuple[Array, ...] = ()
     own2: tuple[Array, ...] = ()
+    identical: Bool[Array, "n1 n2"] | Bool[Array, "n"] | None = None
 
     @property
     def nngp(self) -> Float[Array, "n1 n2"] | Float[Array, "n"]:
@@ -277,14 +280,8 @@ def scaled(signal: Signal, factor1: Array, factor2: Array) -> Signal:
     var1, var2 = factor1 * factor1 * signal.var1, factor2 * factor2 * signal.var2
     zero = (var1 == 0) | (var2 == 0)
     cosine, gap = with_rates(zero, both * signal.rest, signal.cosine, signal.gap)
-    return replace(
-        signal,
-        var1=var1,
-        var2=var2,
-        cosine=cosine,
-        gap=gap,
-        ntk=both * signal.ntk,
-    )
+    ntk = both * signal.ntk
+    return replace(signal, var1=var1, var2=var2, cosine=cosine, gap=gap, ntk=ntk)
 
 
 def centred(signal: Signal) -> Signal:

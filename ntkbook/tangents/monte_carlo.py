@@ -21,7 +21,7 @@ from ntkbook._base.compiled import compiled
 from ntkbook._base.hints import guided
 from ntkbook._base.messages import Short
 from ntkbook._base.rows import checked_rows
-from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray
+from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
@@ -100,7 +100,7 @@ def monte_carlo_kernel(
         mean, error = _estimate_network(net, *static, key, x1, x2)
     else:
         _require_draws(*net, key, x1)
-        estimate = compiled(_estimate, net, (), *static)
+        estimate = compiled(_estimate, net, (), False, *static)
         mean, error = estimate(key, x1, x2)
     require_finite("the kernels", jnp.stack([mean.nngp, mean.ntk]))
     return KernelEstimate(mean, error, samples)
@@ -126,15 +126,40 @@ def _require_draws(init: Callable, apply: Callable, key: PRNGKeyArray, x: Array)
 # Equal networks share a program; functions of the user's are not kept.
 @partial(jax.jit, static_argnums=range(3))
 def _estimate_network(net: Layer, samples, batch_size, key, x1, x2):
-    return _estimate(net.init, net.apply, (x1.dtype,), samples, batch_size, key, x1, x2)
+    apply: Callable = net.apply
+    if net.drops:  # each row has its number beside it, so that it loses units of its own
+        apply = partial(_dropping, net)
+        x2 = None if x2 is None else _numbered(x2, len(x1))
+        x1 = _numbered(x1, 0)
+    dtype = (x1.dtype,)
+    return _estimate(net.init, apply, dtype, net.drops, samples, batch_size, key, x1, x2)
 
 
-def _estimate(init, apply, dtype, samples, batch_size, key, x1, x2):
+def _numbered(x: Array, first: int) -> Array:
+    numbers = jnp.arange(first, first + len(x), dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+    return jnp.concatenate([x, jnp.broadcast_to(numbers, (*x.shape[:-1], 1))], -1)
+
+
+def _dropping(net: Layer, key: PRNGKeyArray, params: PyTree, x: Array) -> Array:
+    """The outputs for numbered rows."""
+    apply: Callable = net.apply
+
+    def one(row: Array) -> Array:
+        own = jax.random.fold_in(key, row[..., -1].ravel()[0].astype(int))
+        return apply(params, row[None, ..., :-1], own)[0]
+
+    return jax.vmap(one)(x)
+
+
+def _estimate(init, apply, dtype, drops, samples, batch_size, key, x1, x2):
+    shape = (*x1.shape[1:-1], x1.shape[-1] - 1) if drops else x1.shape[1:]
+
     def draw(key):
-        params = init(key, x1.shape[1:], *dtype)
-        left = apply(params, x1).reshape(len(x1), -1)
-        right = left if x2 is None else apply(params, x2).reshape(len(x2), -1)
-        ntk = empirical_ntk(apply, params, x1, x2, outputs="trace")
+        params = init(key, shape, *dtype)
+        own = partial(apply, jax.random.fold_in(key, 1)) if drops else apply
+        left = own(params, x1).reshape(len(x1), -1)
+        right = left if x2 is None else own(params, x2).reshape(len(x2), -1)
+        ntk = empirical_ntk(own, params, x1, x2, outputs="trace")
         return Kernel(gram(left, right) / left.shape[1], ntk / left.shape[1])
 
     def add(moments, batch):

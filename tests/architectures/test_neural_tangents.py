@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 import ntkbook as ntk
-from ntkbook import AvgPool, Erf, Flatten, GlobalAveragePool, LayerNorm, Relu, Residual, Serial
+from ntkbook import (
+    AvgPool,
+    Dropout,
+    Erf,
+    Flatten,
+    GlobalAveragePool,
+    LayerNorm,
+    Relu,
+    Residual,
+    Serial,
+)
 
 RECORD = json.loads(Path(__file__).with_name("neural_tangents.json").read_text("utf8"))
 W_STD, B_STD = RECORD["scales"]
@@ -46,6 +56,9 @@ NETS = {
     "dense-erf": Serial(*(dense(), Erf()) * 3, dense(1)),
     "standard": Serial(*(dense(WIDTH, "standard"), Relu()) * 2, dense(1, "standard")),
     "layer-norm": Serial(dense(), LayerNorm(), Relu(), dense(), LayerNorm(), Erf(), dense(1)),
+    "dropout": Serial(*(dense(), Relu(), Dropout(0.7)) * 2, dense(1)),
+    "dropout-flatten": Serial(*(conv(), Relu(), Dropout(0.7)) * 2, Flatten(), dense(1)),
+    "dropout-pool": Serial(*(conv(), Relu(), Dropout(0.7)) * 2, POOL, dense(1)),
     "conv-flatten": Serial(*(conv(), Relu()) * 2, Flatten(), dense(1)),
     "conv-pool": Serial(*(conv(), Relu()) * 2, POOL, dense(1)),
     "conv-strides": Serial(

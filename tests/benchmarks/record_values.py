@@ -82,6 +82,9 @@ CASES = {
         "vectors",
         *(dense(), stax.LayerNorm(), RELU, dense(), stax.LayerNorm(), ERF, dense(1)),
     ),
+    "dropout": ("vectors", *(dense(), RELU, stax.Dropout(0.7)) * 2, dense(1)),
+    "dropout-flatten": ("images", *(conv(), RELU, stax.Dropout(0.7)) * 2, FLATTEN, dense(1)),
+    "dropout-pool": ("images", *(conv(), RELU, stax.Dropout(0.7)) * 2, POOL, dense(1)),
     "conv-flatten": ("images", *(conv(), RELU) * 2, FLATTEN, dense(1)),
     "conv-pool": ("images", *(conv(), RELU) * 2, POOL, dense(1)),
     "conv-strides": (

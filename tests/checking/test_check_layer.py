@@ -17,6 +17,7 @@ from ntkbook import (
     AvgPool,
     Conv,
     Dense,
+    Dropout,
     Elementwise,
     Erf,
     Flatten,
@@ -61,6 +62,8 @@ OTHERS = [
     Residual(LayerNorm(), Erf(), Dense(128)),
     Serial(Erf(), Dense(32, w_std=2.0, b_std=0.1), Relu()),
     Serial(*(Relu(), Dense(128, w_std=1.4)) * 3, Relu()),
+    Dropout(0.7),
+    Residual(Relu(), Dropout(0.6), Dense(128)),
 ]
 
 # Layers that know pixels; fewer channels arrive than by default, so that this takes less time.

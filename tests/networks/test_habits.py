@@ -38,7 +38,7 @@ OTHERS = {
     "ntk.LeakyRelu(alpha=0.1)": "it is negative_slope here",
     "ntk.Relu().apply(None)": "missing a required argument: 'x'; it is apply(params, x)",
     "ntk.Conv(4, 3).apply(None)": "missing a required argument: 'x'; it is apply(params, x)",
-    "NET.apply(X)": "missing a required argument: 'x'; it is apply(params, x)",
+    "NET.apply(X)": "missing a required argument: 'x'; it is apply(params, x, key=None)",
     "NET.init(0)": "it is init(key, input_shape, dtype=None)",
     "ntk.train(f, W, X, W, lr=0.1, steps=1)": "it is learning_rate here",
     "ntk.Erf(a=1.0)": "Erf.__init__: got an unexpected keyword argument 'a'; it is __init__()",
@@ -84,7 +84,7 @@ def test_names_of_neural_tangents_are_answered():
     for name in ("stax", "serial", "predict", "empirical_ntk_fn", "Monomial", "GlobalAvgPool"):
         with pytest.raises(AttributeError, match=PAGE):
             getattr(ntk, name)
-    for name in ("BatchNorm", "ConvTranspose", "MaxPool", "Dropout"):
+    for name in ("BatchNorm", "ConvTranspose", "MaxPool", "AlphaDropout"):
         with pytest.raises(AttributeError, match="'What the package does not do'"):
             getattr(ntk, name)
     with pytest.raises(AttributeError, match="from ntkbook.estimators import NTKClassifier"):

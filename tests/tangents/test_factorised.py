@@ -12,6 +12,7 @@ from ntkbook import (
     AvgPool,
     Conv,
     Dense,
+    Dropout,
     Erf,
     Flatten,
     GlobalAveragePool,
@@ -53,7 +54,10 @@ def drawn(seed):
     net = Serial(
         conv(3, **same),
         Tanh(),
-        Serial(Residual(LayerNorm(), conv(3, **same), scale=0.7), AvgPool((2,) * len(space), 1)),
+        Serial(
+            Residual(LayerNorm(), Dropout(0.5), conv(3, **same), scale=0.7),
+            AvgPool((2,) * len(space), 1),
+        ),
         conv(4),
         Relu(),
         *([conv(2, **small)] if rng.integers(2) else []),
