@@ -287,10 +287,11 @@ def _check_signal(net: Serial, width: int, x: Float[Array, "n *d"]) -> tuple[Ker
         found.append(signal)
         return end.propagate(signal, end.hyperparameters())
 
-    own = propagate(own_signal(x, pairs))
+    of_one: dict = {} if net.drops else {"identical": None}
+    own = propagate(replace(own_signal(x, pairs), **of_one))
     inputs = signals.inputs(x)
-    beside = image_signal(inputs, inputs, True, same, pairs)
-    signal = propagate(replace(beside, own1=own.own1, own2=own.own1, identical=same))
+    beside = replace(image_signal(inputs, inputs, True, same, pairs), identical=same)
+    signal = propagate(replace(beside, own1=own.own1, own2=own.own1, **of_one))
     if found[0].features != width:
         raise LayerError(
             f"propagate contradicts apply in {layer!r}: its Signal has features "

@@ -89,8 +89,9 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("kind", NETS)
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "beside"), [("vectors", True), ("residual", False), ("images", False)]
+)
 def test_sampled_networks(kind, beside):
     x = IMAGES[:2] if kind == "images" else X
     x2 = x[:2] if beside else None  # the same rows, dropped by themselves
@@ -133,12 +134,12 @@ def test_tiles_shares_and_jit_agree():
 
 
 def test_derivative_in_keep():
-    net = NETS["images"]
+    net = Serial(Dense(8, 1.3), Relu(), Dropout(0.5), Dense(8), Relu(), Dense(1))
 
     def value(keep):
         scales = list(net.hyperparameters())
         scales[2] = {"keep": keep}
-        return net.kernel(IMAGES, hyperparameters=tuple(scales)).ntk[0, 0]
+        return net.kernel(X, hyperparameters=tuple(scales)).ntk[0, 0]
 
     step = 1e-5
     by_hand = (value(0.5 + step) - value(0.5 - step)) / (2 * step)
