@@ -125,10 +125,11 @@ def reached(claim: str, bound: np.ndarray, measured: np.ndarray, excused: bool) 
 def show(value: np.ndarray, tolerance: np.ndarray | None = None) -> str:
     """Four significant digits, three for the range of an array.
 
-    Digits a hundred times below the tolerance are dropped: they are rounding noise, which differs
-    between machines.
+    Digits a hundred times below the tolerance are dropped, and entries of an array that are nothing
+    beside its largest: they are rounding noise, which differs between machines.
     """
     value = np.asarray(value, dtype=float)
+    value = np.where(np.abs(value) < 1e-13 * np.abs(value).max(), 0.0, value)
     if tolerance is not None:
         # The digit two places below the tolerance is the last that machines agree on.
         value = np.round(value, int(np.ceil(2 - np.log10(tolerance.min()))))

@@ -28,6 +28,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 QUANTUM = 1e-4  # of the panel's width or height: below it nobody sees a difference
 ACROSS = "Level line", "Upright line"  # from one side of a panel to the other
+NOTHING = 1e-6  # of an axis from end to end: words call it zero, whatever rounding has made of it
 OFFSET = 0.36787944  # keeps simple fractions off the borders between two quanta
 
 
@@ -173,7 +174,7 @@ def _line(name: str, ax: Axes, line: Line2D) -> Shown:
 
 def _series(name: str, ax: Axes, who: str, data: np.ndarray) -> Shown:
     """A series by its ends and its lowest and highest points, of those that are seen."""
-    seen = _inside(name, ax, who, data)
+    seen = _without_noise(ax, _inside(name, ax, who, data))
     count = (
         f"{len(seen)} points" if len(seen) == len(data) else f"{len(seen)} of {len(data)} points"
     )
@@ -195,7 +196,7 @@ def _scatter(name: str, ax: Axes, item: PathCollection) -> Shown:
 def _band(name: str, ax: Axes, item: PolyCollection) -> Shown:
     points: Any = np.concatenate([_floats(path.vertices) for path in item.get_paths()])
     who = _label(name, item, "Band")
-    seen = _inside(name, ax, who, points)
+    seen = _without_noise(ax, _inside(name, ax, who, points))
     low, high = seen[:, 1].min(), seen[:, 1].max()
     return Shown(f"{who}: between {_number(low)} and {_number(high)}.", points)
 
@@ -224,6 +225,8 @@ def _image(name: str, ax: Axes, item: AxesImage | QuadMesh) -> Shown:
     values: Any = np.ma.masked_invalid(np.ma.asarray(item.get_array(), dtype=float))
     if not values.count():
         raise ValueError(f"{name}: a colour map has no finite value")
+    bottom, top = item.get_clim()
+    values[np.abs(values) < 1e-12 * np.abs(values).max()] = 0.0  # of any scale, perhaps logarithmic
     kept = values.compressed()
     low, middle, high = (_number(v) for v in (kept.min(), np.median(kept), kept.max()))
     words = f"Colour map of {kept.size} values: from {low} to {high}, median {middle}"
@@ -233,7 +236,6 @@ def _image(name: str, ax: Axes, item: AxesImage | QuadMesh) -> Shown:
         told = ", ".join("none" if np.ma.is_masked(v) else _number(v) for v in corners)
         words = f"Colour map, {shape}: from {low} to {high}, median {middle}; corners {told}"
     # Heights of a digest: each value between the colours' ends.
-    bottom, top = item.get_clim()
     heights = (values.filled(np.nan).ravel() - bottom) / ((top - bottom) or 1.0)
     places = np.column_stack([np.linspace(0, 1, heights.size), heights])
     return Shown(words + ".", (ax.transScale + ax.transLimits).inverted().transform(places))
@@ -302,6 +304,17 @@ KINDS: tuple[tuple[type | tuple[type, ...], Callable[[str, Axes, Any], Shown]], 
 
 def _at(x: Any, y: Any) -> np.ndarray:
     return np.column_stack(np.broadcast_arrays(_floats(x), _floats(y)))
+
+
+def _without_noise(ax: Axes, points: Any) -> np.ndarray:
+    """Points whose coordinates are zero where that can't be told from zero on a linear axis."""
+    clean = np.array(points)
+    for k, (scale, ends) in enumerate(
+        ((ax.get_xscale(), ax.get_xlim()), (ax.get_yscale(), ax.get_ylim()))
+    ):
+        if scale == "linear":
+            clean[np.abs(clean[:, k]) < NOTHING * abs(ends[1] - ends[0]), k] = 0.0
+    return clean
 
 
 def _floats(values: Any) -> np.ndarray:

@@ -228,6 +228,11 @@ def test_rounding_noise_never_reaches_the_record():
         for noise in (3e-16, -2e-17, 0.0)
     }
     assert shown == {"0"}
+    wrong = {
+        exact(theory=[1.0, 2.0], measured=[1.001, 2.001], rejects={"one": [noise, 1.0]}).wrong
+        for noise in (3e-16, -2e-17)
+    }
+    assert wrong == {("0 … 1 (2 values)",)}
 
 
 def test_display():

@@ -40,6 +40,18 @@ def test_rounding_is_no_landmark():
         assert text.endswith("from (0, 0) to (4, 0.2), highest (1, 1).")
 
 
+def test_what_rounding_has_made_of_zero_is_zero():
+    def words(noise):
+        ends = figure(draw((noise, 0.5, -noise)), **ARGUMENTS)
+        image = figure(panel(lambda ax: ax.imshow([[noise, 1.0], [-0.5, noise]])), **ARGUMENTS)
+        return repr(ends), ends.digest, repr(image), image.digest
+
+    assert words(3e-17) == words(-8e-14) == words(0.0)
+    fig = draw((1e-17, 1.0, 1e-9))  # on a logarithmic axis nothing is small
+    fig.axes[0].set_yscale("log")
+    assert "from (0, 1e-17) to (2, 1e-09)" in repr(figure(fig, **ARGUMENTS))
+
+
 def test_every_kind_of_series():
     fig, axes = plt.subplots(1, 2)
     x = np.linspace(1, 10, 10)
