@@ -28,6 +28,7 @@ from ntkbook.networks.between import FEW_FEATURES, kernel_between, prepared
 from ntkbook.networks.containers import Container
 from ntkbook.networks.images import own_signal
 from ntkbook.networks.layer import Layer
+from ntkbook.networks.probe import require_weights_before_drops
 from ntkbook.networks.signal import Inputs, Kernel, Signal
 
 Adjacency = Num[ArrayLike, "_ _"] | Bool[ArrayLike, "_ _"]
@@ -114,6 +115,7 @@ def graph_kernel(
     [[8.0, 11.865], [11.865, 17.598]]
     """
     _require_layer(net)
+    require_weights_before_drops(net)
     require_flag("progress", progress)
     one = _graphs("graphs1", graphs1)
     two = one if graphs2 is None else _graphs("graphs2", graphs2)

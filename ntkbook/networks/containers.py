@@ -13,6 +13,7 @@ from ntkbook._base.arguments import described, require_key, require_number, requ
 from ntkbook._base.hints import guided, guided_layer, keep_number, not_a_layer
 from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
+from ntkbook.networks.dropout import Dropout
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.probe import is_foreign
 from ntkbook.networks.range import Step
@@ -83,10 +84,11 @@ class Container(Layer):
         return signal
 
     def steps(self, name: str, signal: Signal, hyperparameters: PyTree) -> Iterator[Step]:
+        one = signal.identical  # which a layer from elsewhere may lose
         for position, (layer, scales) in enumerate(zip(self.layers, hyperparameters, strict=True)):
             for step in layer.steps(f"{name}.layers[{position}]", signal, scales):
                 yield step
-                signal = step.signal
+                signal = replace(step.signal, identical=one)
 
     @property
     def spatial(self) -> bool:
@@ -160,6 +162,12 @@ def through_layer(layer: Layer, signal: Signal, scales: PyTree) -> Signal:
     return replace(after, **{name: getattr(signal, name) for name in aside})
 
 
+def _end_in_weights(layers: Sequence[Layer]) -> bool:
+    """Whether the last layer has weights of its own, but for Dropout, which keeps means zero."""
+    last = [layer for layer in layers if not isinstance(layer, Dropout)][-1:]
+    return bool(last) and last[0].ends_in_weights
+
+
 @dataclass(frozen=True, init=False, repr=False)
 class Serial(Container):
     """Layers one after the other; its parameters are the tuple of theirs.
@@ -180,7 +188,7 @@ class Serial(Container):
 
     @property
     def ends_in_weights(self) -> bool:
-        return bool(self.layers) and self.layers[-1].ends_in_weights
+        return _end_in_weights(self.layers)
 
 
 _SCALE = (
@@ -215,6 +223,7 @@ class Residual(Container):
     """
 
     scale: float = 1.0
+    keeps_inputs = True
 
     def __init__(self, *layers: Layer, scale: float = 1.0) -> None:
         super().__init__(*layers)
@@ -248,7 +257,7 @@ class Residual(Container):
         return (*super().hyperparameters(), *([{"scale": self.scale}] if self._scaled else []))
 
     def propagate(self, signal: Signal, hyperparameters: Sequence[PyTree]) -> Signal:
-        if not (self.layers and self.layers[-1].ends_in_weights):
+        if not _end_in_weights(self.layers):
             raise ValueError(
                 "kernel expects the branch of a Residual to end in a Dense layer, a Conv or an "
                 f"Attention, got {self}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 
-from ntkbook._base.arguments import require_key
+from ntkbook._base.arguments import as_floating, require_key
 from ntkbook._base.hints import guided, guided_layer, keep_number
 from ntkbook._base.rows import require_entries
 from ntkbook._base.traced import share
@@ -30,6 +30,7 @@ class Dropout(Layer):
     network that drops, averaged over what is lost: the covariance of an input with itself and its
     tangent kernel are divided by `keep`, those between two inputs, or two pixels, stay as they are.
     So `kernel(x)` differs from `kernel(x, x)`: here each of two equal rows is dropped by itself.
+    It may be the last layer of a Residual's branch.
 
     **Arguments**: `keep`, above 0 and up to 1, the probability with which an entry stays.
 
@@ -62,7 +63,7 @@ class Dropout(Layer):
     ) -> Num[Array, "n *d"]:
         """x with entries dropped as `key` says, none without a key; `params` is ()."""
         require_entries(x)
-        x = jnp.asarray(x)
+        x = as_floating("x", x)
         if key is None:
             return x
         kept = jax.random.bernoulli(require_key("key", key), self.keep, x.shape)
@@ -96,10 +97,10 @@ def _through(signal: Signal, share_kept: float) -> Signal:
     one = _one(signal)
     var1, var2 = signal.var1 / keep, signal.var2 / keep
     # Between two inputs the covariance stays and the variances grow: ρ is multiplied by keep.
-    lost = jnp.where(one, 0, 1 - keep)
+    factor = jnp.where(one, 1, keep)
     zero = (var1 == 0) | (var2 == 0)
-    cosine = jnp.where(zero, 1, (1 - lost) * signal.cosine)
-    gap = jnp.where(zero, 0, lost + (1 - lost) * signal.gap)
+    cosine = jnp.where(zero, 1, factor * signal.cosine)
+    gap = jnp.where(zero, 0, (1 - factor) + factor * signal.gap)
     gain = jnp.where(one, 1 / keep, 1)
     cosine, gap = well_kept(*with_rates(zero, gain * signal.rest, cosine, gap))
     means = signal.mean1, signal.mean2

@@ -195,10 +195,8 @@ class Layer:
             gates = list(jnp.eye(len(names), dtype=x1.dtype))
             gated = self._with_gates(scales, jax.tree.unflatten(jax.tree.structure(parts), gates))
         form = self._form(self._needs_widths)
-        require_flag("exact", exact)
-        kernel, finite = kernel_between(
-            self, form, scales, gated, x1, x2, len(names), exact, progress, whole
-        )
+        given = len(names), require_flag("exact", exact), progress, whole
+        kernel, finite = kernel_between(self, form, scales, gated, x1, x2, *given)
         if not is_traced(x1, x2, *jax.tree.leaves(scales)):
             require_in_range(self._walk(hyperparameters), largest(kernel, 2), finite, x1, x2)
         return kernel
@@ -309,10 +307,7 @@ class Layer:
         return self
 
     def _foreign(self, shape: tuple[int, ...]) -> Iterator[tuple[Layer, int]]:
-        """The layers that were written elsewhere, each with the width that arrives at it.
-
-        Not those that know pixels: only rows are drawn to probe a layer.
-        """
+        """The layers from elsewhere that know no pixels, each with the width that arrives."""
         if is_foreign(self) and not self.spatial:
             yield self, shape[-1]
 
@@ -345,6 +340,11 @@ class Layer:
     def drops(self) -> bool:
         """Whether some layer inside drops units at random: its `apply` takes a key."""
         return False
+
+    @property
+    def draws(self) -> bool:
+        """Whether the layer draws parameters."""
+        return (type(self)._init, type(self)._draw) != (Layer._init, Layer._draw)
 
     @property
     def ends_in_weights(self) -> bool:

@@ -7,8 +7,8 @@ at random has a limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Protocol
 
 import jax
@@ -25,7 +25,7 @@ class Faces(Protocol):
     @property
     def drops(self) -> bool: ...
     @property
-    def ends_in_weights(self) -> bool: ...
+    def draws(self) -> bool: ...
     def init(self, key: PRNGKeyArray, input_shape: tuple[int, ...], dtype: type) -> PyTree: ...
     def apply(self, params: PyTree, x: Array) -> Array: ...
     def hyperparameters(self) -> PyTree: ...
@@ -47,25 +47,24 @@ def is_foreign(layer: object) -> bool:
 
 def require_weights_before_drops(net: Faces) -> None:
     """Raise ValueError where features of the inputs are dropped, which are too few for a limit."""
-    if not net.drops:
-        return
-    weights = False
-    for leaf in _leaves(net):
-        weights = weights or leaf.ends_in_weights
-        if leaf.drops and not weights:
-            raise ValueError(
-                f"kernel expects a layer with weights before {leaf!r}, got the inputs, which have "
-                "too few features for the law of large numbers that its limit rests on"
-            )
+    if net.drops:
+        _weights_after(net, False)
 
 
-def _leaves(layer: Faces) -> Iterator[Faces]:
-    """The layers that hold no others, in order."""
+def _weights_after(layer: Faces, before: bool) -> bool:
+    """Whether weights stand between the inputs and what a layer hands on, given those before it."""
     inside = getattr(layer, "layers", None)
     if inside is None:
-        yield layer
-    for inner in inside or ():
-        yield from _leaves(inner)
+        if layer.drops and not before:
+            raise ValueError(
+                f"kernel expects a layer with weights before {layer!r}, got the inputs, which have "
+                "too few features for the law of large numbers that its limit rests on"
+            )
+        return before or layer.draws
+    within = before
+    for inner in inside:
+        within = _weights_after(inner, within)
+    return before if getattr(layer, "keeps_inputs", False) else within
 
 
 # Once for each layer and width; equal layers are one.
@@ -80,7 +79,9 @@ def probe(layer: Faces, features: int) -> None:
     with jax.ensure_compile_time_eval():
         variance = jnp.array(_VARIANCES, jnp.float32)
         one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
-        before = Signal(variance, variance, one, zero, _TANGENT * one, features, gaussian=True)
+        same = jnp.ones(len(variance), bool) if layer.drops else None
+        pairs = variance, variance, one, zero, _TANGENT * one
+        before = Signal(*pairs, features, gaussian=True, identical=same)
         after = layer.propagate(before, layer.hyperparameters())
         keys = jax.random.split(jax.random.key(0), max(32, _OUTPUTS // features))
         # One after the other: a wide layer's parameters are in memory once.
@@ -114,5 +115,8 @@ def _draw(
         for key, leaf in zip(keys, leaves, strict=True)
     ]
     along = _TANGENT**0.5 * jax.random.normal(direction_keys[1], shape, jnp.float32)
-    y, change = jax.jvp(layer.apply, (params, x), (jax.tree.unflatten(form, directions), along))
+    apply: Callable = layer.apply
+    if layer.drops:
+        apply = partial(apply, key=jax.random.fold_in(x_key, 1))
+    y, change = jax.jvp(apply, (params, x), (jax.tree.unflatten(form, directions), along))
     return (y * y).mean(-1), (change * change).mean(-1)

@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ntkbook._base.arguments import (
     as_floating,
@@ -64,7 +65,8 @@ def monte_carlo_kernel(
     `x1` (n1, …) and `x2` (n2, …), x1 itself if not given; `samples` ≥ 2, drawn `batch_size` at a
     time, which bounds the memory.  Parameters of this package's networks have the dtype of `x1`.
 
-    **Returns**: `KernelEstimate`, of kernels (n1, n2).
+    **Returns**: `KernelEstimate`, of kernels (n1, n2).  Of a network that drops units, each row of
+    each draw loses its own, also a row of x2 that equals one of x1.
 
     **Raises**: TypeError for another `net` or `key`; ValueError for fewer samples, for inputs or
     kernels that are not finite, for outputs of another shape, and for rows that change with the
@@ -135,9 +137,14 @@ def _estimate_network(net: Layer, samples, batch_size, key, x1, x2):
     return _estimate(net.init, apply, dtype, net.drops, samples, batch_size, key, x1, x2)
 
 
+_PLACES = 256 ** np.arange(4, dtype=np.uint32)  # digits that each dtype holds exactly
+
+
 def _numbered(x: Array, first: int) -> Array:
-    numbers = jnp.arange(first, first + len(x), dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-    return jnp.concatenate([x, jnp.broadcast_to(numbers, (*x.shape[:-1], 1))], -1)
+    numbers = jnp.arange(first, first + len(x), dtype=jnp.uint32)[:, None]
+    digits = (numbers // _PLACES % 256).astype(x.dtype)
+    digits = digits.reshape(len(x), *[1] * (x.ndim - 2), 4)
+    return jnp.concatenate([x, jnp.broadcast_to(digits, (*x.shape[:-1], 4))], -1)
 
 
 def _dropping(net: Layer, key: PRNGKeyArray, params: PyTree, x: Array) -> Array:
@@ -145,18 +152,22 @@ def _dropping(net: Layer, key: PRNGKeyArray, params: PyTree, x: Array) -> Array:
     apply: Callable = net.apply
 
     def one(row: Array) -> Array:
-        own = jax.random.fold_in(key, row[..., -1].ravel()[0].astype(int))
-        return apply(params, row[None, ..., :-1], own)[0]
+        digits = row.reshape(-1, row.shape[-1])[0, -4:].astype(jnp.uint32)
+        own = jax.random.fold_in(key, (digits * _PLACES).sum())
+        return apply(params, row[None, ..., :-4], own)[0]
 
     return jax.vmap(one)(x)
 
 
 def _estimate(init, apply, dtype, drops, samples, batch_size, key, x1, x2):
-    shape = (*x1.shape[1:-1], x1.shape[-1] - 1) if drops else x1.shape[1:]
+    shape = (*x1.shape[1:-1], x1.shape[-1] - 4) if drops else x1.shape[1:]
 
     def draw(key):
+        own = apply
+        if drops:
+            key, drop_key = jax.random.split(key)
+            own = partial(apply, drop_key)
         params = init(key, shape, *dtype)
-        own = partial(apply, jax.random.fold_in(key, 1)) if drops else apply
         left = own(params, x1).reshape(len(x1), -1)
         right = left if x2 is None else own(params, x2).reshape(len(x2), -1)
         ntk = empirical_ntk(own, params, x1, x2, outputs="trace")

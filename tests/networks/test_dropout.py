@@ -1,5 +1,7 @@
 """Dropout at infinite width: against the maps of deep layers, pairs of pixels, and draws."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -171,6 +173,75 @@ def test_graphs_lose_channels_of_each_node():
     np.testing.assert_allclose(said[0, 0], plain[0, 0] + extra, rtol=1e-12)
 
 
+def test_inputs_that_lose_features_are_sampled_alone():
+    """The masks of a first layer have nothing in common with the weights of a nested second."""
+    net, x = Serial(Dropout(0.5), Serial(Dense(1))), np.ones((3, 6))
+    drawn = ntk.monte_carlo_kernel(net, jax.random.key(0), x, samples=1024)
+    off = np.abs(drawn.mean.nngp - (np.ones((3, 3)) + np.eye(3)))
+    assert (off < 4 * drawn.standard_error.nngp).all()
+    many = np.ones((258, 1))  # a row's number is exact in every dtype
+    for dtype in (jnp.bfloat16, np.float32):
+        rows = jnp.asarray(many, dtype)
+        estimate = ntk.monte_carlo_kernel(net, jax.random.key(1), rows, samples=256)
+        assert abs(float(estimate.mean.nngp[256, 257]) - 1) < 0.5
+
+
+def test_small_keep_loses_no_digits():
+    for keep in (1e-4, 1e-8):
+        net = Serial(Dense(8, 1.3, 0.4), Relu(), Dropout(keep), Dense(1))
+        plain = Serial(Dense(8, 1.3, 0.4), Relu(), Dense(1))
+        x = X.astype(np.float32)
+        said, known = (np.array(n.kernel(x).nngp) for n in (net, plain))
+        np.fill_diagonal(said, keep * said.diagonal())
+        np.testing.assert_allclose(said, known, rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True, init=False, repr=False)
+class Block(Serial):
+    """A container from elsewhere."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(Dropout):
+    """Dropout, twice as large, from elsewhere."""
+
+    def apply(self, params, x, key=None):
+        return 2 * super().apply(params, x, key)
+
+    def propagate(self, signal, hyperparameters):
+        after = super().propagate(signal, hyperparameters)
+        parts = {name: 4 * getattr(after, name) for name in ("var1", "var2", "ntk")}
+        return dataclasses.replace(after, **parts)
+
+
+def test_layers_from_elsewhere_may_drop():
+    plain = Serial(Dense(8), Relu(), Dropout(0.5), Dense(1)).kernel(X)
+    block = Serial(Dense(8), Block(Relu(), Dropout(0.5)), Dense(1)).kernel(X)
+    doubled = Serial(Dense(8), Relu(), Doubled(0.5), Dense(1)).kernel(X)
+    np.testing.assert_allclose(block.ntk, plain.ntk, rtol=1e-14)
+    np.testing.assert_allclose(doubled.nngp, 4 * plain.nngp, rtol=1e-14)
+    assert ntk.check_layer(Doubled(0.5))
+
+
+def test_a_branch_may_end_in_dropout():
+    inside = Serial(Dense(8), Residual(Relu(), Dropout(0.5), Dense(8)), Dense(1)).kernel(X)
+    end = Serial(Dense(8), Residual(Relu(), Dense(8), Dropout(0.5)), Dense(1)).kernel(X)
+    apart = ~np.eye(4, dtype=bool)
+    np.testing.assert_allclose(end.ntk[apart], inside.ntk[apart], rtol=1e-13)
+    branch = Serial(Dense(8), Relu(), Dense(8)).kernel_diagonal(X)
+    skip = Serial(Dense(8)).kernel_diagonal(X)
+    np.testing.assert_allclose(end.nngp.diagonal(), skip.nngp + 2 * branch.nngp, rtol=1e-13)
+    assert ntk.check_layer(Residual(Relu(), Dense(128), Dropout(0.6)))
+
+
+def test_a_recurrent_layer_has_weights():
+    states = ntk.Recurrent(8, Relu()), ntk.LastStep(), Dropout(0.5), Dense(1)
+    x = np.random.default_rng(4).standard_normal((2, 3, 2))
+    said = Serial(*states).kernel(x).nngp
+    plain = Serial(*states[:2], Dense(1)).kernel(x).nngp
+    np.testing.assert_allclose(said, plain * (1 + np.eye(2)), rtol=1e-13)
+
+
 def test_the_finite_layer():
     x, key = jnp.ones((1000, 50)), jax.random.key(0)
     dropped = Dropout(0.8).apply((), x, key)
@@ -197,7 +268,14 @@ def test_errors():
         Dropout("half")
     with pytest.raises(TypeError, match="keep must be a known number"):
         jax.jit(lambda p: Dropout(p).apply((), X))(0.5)
-    for first in ([], [LayerNorm()], [Residual(Dropout(0.5), Dense(3))]):
+    graphs = [(np.ones((2, 1)), np.ones((2, 2)) - np.eye(2))]
+    parts = ntk.Aggregate(), Dropout(0.5), Conv(8, 1), Relu(), ntk.GlobalSumPool(), Dense(1)
+    with pytest.raises(ValueError, match="a layer with weights before Dropout"):
+        ntk.graph_kernel(Serial(*parts), graphs)
+    for first in (
+        *([], [LayerNorm()], [Residual(Dropout(0.5), Dense(3))]),
+        *([Residual(Dense(3))], [Serial(Residual(Dense(3)))]),
+    ):
         with pytest.raises(ValueError, match="a layer with weights before Dropout"):
             Serial(*first, Dropout(0.5), Dense(1)).kernel(X)
     with pytest.raises(ValueError, match="a Dense layer before each nonlinearity"):
