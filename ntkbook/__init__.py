@@ -11,6 +11,8 @@ folder           what it holds
 `evidence`       derivations that prove their steps, checks with declared bounds, figures that
                  describe themselves
 `gaussian`       what a nonlinearity does to a Gaussian pair: closed forms (`duals`), `quadrature`
+`signals`        what travels through an infinitely wide network: two variances, an angle, the
+                 tangent kernel, tile by tile
 `networks`       layers with `init`, `apply` and `kernel`: dense, containers, activations, dropout
 `architectures`  layers beyond the dense one: convolution, pooling, normalisation, recurrence,
                  graphs, attention
@@ -37,7 +39,7 @@ from ntkbook.evidence.figures import COLORS, Figure, figure
 
 from ntkbook.gaussian import duals, quadrature
 
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.containers import Residual, Serial

@@ -22,8 +22,8 @@ import ntkbook
 PACKAGE = Path(ntkbook.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = (
-    "_base", "notation", "values", "algebra", "evidence", "gaussian", "networks", "architectures",
-    "checking", "tangents", "training", "theory", "diagnosis", "scale",
+    "_base", "notation", "values", "algebra", "evidence", "gaussian", "signals", "networks",
+    "architectures", "checking", "tangents", "training", "theory", "diagnosis", "scale",
 )  # fmt: skip
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

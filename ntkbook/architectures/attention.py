@@ -26,7 +26,7 @@ from ntkbook.architectures.graphs import mixed
 from ntkbook.architectures.pooling import Mixing
 from ntkbook.architectures.windows import angle_of_sum, bare, beyond_rounding
 from ntkbook.gaussian.pairs import safe_sqrt
-from ntkbook.networks.signal import Signal, through_dense
+from ntkbook.signals.signal import Signal, through_dense
 
 _NAMES = ("query", "key", "value", "out")
 _SCALES = "pass scales in the form of net.hyperparameters() as net.kernel(x, hyperparameters=...)"

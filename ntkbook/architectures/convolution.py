@@ -18,7 +18,7 @@ from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.architectures.windows import Spatial, Windows, bare, filtered, flattened, windows_of
 from ntkbook.networks.dense import Dense
-from ntkbook.networks.signal import Signal
+from ntkbook.signals.signal import Signal
 
 
 @guided_layer

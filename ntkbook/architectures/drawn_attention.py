@@ -19,7 +19,7 @@ from ntkbook._base.hints import guided
 from ntkbook._base.types import Array, PRNGKeyArray
 from ntkbook.architectures.attention import Attention
 from ntkbook.gaussian.pairs import safe_sqrt
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 
 
 @guided

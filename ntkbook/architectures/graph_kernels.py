@@ -24,12 +24,12 @@ from ntkbook._base.types import Array, ArrayLike, Bool, Num, PyTree
 from ntkbook.architectures.convolution import Conv
 from ntkbook.architectures.graphs import Aggregate, checked_adjacency, mixed
 from ntkbook.architectures.pooling import GlobalAveragePool, GlobalSumPool, Mixing
-from ntkbook.networks.between import FEW_FEATURES, kernel_between, prepared
 from ntkbook.networks.containers import Container
-from ntkbook.networks.images import own_signal
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.probe import require_weights_before_drops
-from ntkbook.networks.signal import Inputs, Kernel, Signal
+from ntkbook.signals.between import FEW_FEATURES, kernel_between, prepared
+from ntkbook.signals.images import own_signal
+from ntkbook.signals.signal import Inputs, Kernel, Signal
 
 Adjacency = Num[ArrayLike, "_ _"] | Bool[ArrayLike, "_ _"]
 Graph = tuple[Num[ArrayLike, "_ _"], Adjacency]

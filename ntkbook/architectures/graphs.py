@@ -28,7 +28,7 @@ from ntkbook._base.types import Array, ArrayLike, Bool, Float, Num, PyTree
 from ntkbook.architectures.pooling import Mixing
 from ntkbook.architectures.windows import bare, beyond_rounding
 from ntkbook.gaussian.pairs import inverse_root, replaced, safe_sqrt, well_kept
-from ntkbook.networks.signal import Signal, signed_gaps, with_rates
+from ntkbook.signals.signal import Signal, signed_gaps, with_rates
 
 NORMALISATIONS = ("symmetric", "row", "none")
 

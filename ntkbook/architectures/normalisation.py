@@ -13,7 +13,7 @@ from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.gaussian.pairs import once
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Signal, centred, scaled
+from ntkbook.signals.signal import Signal, centred, scaled
 
 
 @guided_layer

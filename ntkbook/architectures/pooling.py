@@ -13,7 +13,7 @@ from ntkbook._base.hints import guided, guided_layer
 from ntkbook._base.rows import require_entries
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PyTree
 from ntkbook.architectures.windows import Spatial, Windows, bare, pooled, windows_of
-from ntkbook.networks.signal import Signal, scaled
+from ntkbook.signals.signal import Signal, scaled
 
 
 class Mixing(Spatial):

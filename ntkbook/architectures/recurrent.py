@@ -20,7 +20,7 @@ from ntkbook.gaussian.pairs import Dual
 from ntkbook.networks.activations import Nonlinearity
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Signal, add_branch, scaled, through_dense, through_dual
+from ntkbook.signals.signal import Signal, add_branch, scaled, through_dense, through_dual
 
 _SCALES = "pass scales in the form of net.hyperparameters() as net.kernel(x, hyperparameters=...)"
 

@@ -18,7 +18,7 @@ from ntkbook._base.arguments import require_choice, require_count
 from ntkbook._base.types import Array
 from ntkbook.gaussian.pairs import inverse_root, once, replaced, safe_sqrt, well_kept
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Signal, signed_gaps, with_rates
+from ntkbook.signals.signal import Signal, signed_gaps, with_rates
 
 
 class Spatial(Layer):

@@ -17,13 +17,13 @@ from ntkbook.architectures.convolution import Conv, Flatten
 from ntkbook.architectures.pooling import GlobalAveragePool
 from ntkbook.architectures.recurrent import Recurrent
 from ntkbook.checking.sampled_layers import count, power_of_two, sampled_kernels, trial_inputs
-from ntkbook.networks import signal as signals
 from ntkbook.networks.activations import Erf
 from ntkbook.networks.containers import Serial, through_layer
 from ntkbook.networks.dense import Dense
-from ntkbook.networks.images import image_signal, own_signal
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Kernel, Signal
+from ntkbook.signals import signal as signals
+from ntkbook.signals.images import image_signal, own_signal
+from ntkbook.signals.signal import Kernel, Signal
 
 # With some seventy entries compared at a time, chance alone passes five standard errors once in
 # twenty thousand checks.

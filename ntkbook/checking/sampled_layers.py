@@ -13,7 +13,7 @@ import numpy as np
 from ntkbook._base.arrays import gram
 from ntkbook._base.types import Array, Float, PRNGKeyArray
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 
 # Entries of all Jacobians held at once.
 _ENTRIES = 2**22

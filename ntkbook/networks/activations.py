@@ -25,8 +25,8 @@ from ntkbook.gaussian import duals, functions
 from ntkbook.gaussian.pairs import Dual
 from ntkbook.gaussian.quadrature import quadrature
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.range import lost, missed, within_reach
-from ntkbook.networks.signal import Signal, through_dual
+from ntkbook.signals.range import lost, missed, within_reach
+from ntkbook.signals.signal import Signal, through_dual
 
 _DUALS = "for a parameter that varies use ntkbook.duals"
 

@@ -16,8 +16,8 @@ from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.dropout import Dropout
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.probe import is_foreign
-from ntkbook.networks.range import Step
-from ntkbook.networks.signal import Signal, add_branch, scaled
+from ntkbook.signals.range import Step
+from ntkbook.signals.signal import Signal, add_branch, scaled
 
 
 @dataclass(frozen=True, init=False)

@@ -23,7 +23,7 @@ from ntkbook._base.hints import guided, guided_layer, require_known, warn_of_wid
 from ntkbook._base.traced import nonnegative, positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Signal, through_dense
+from ntkbook.signals.signal import Signal, through_dense
 
 _SCALES = "pass scales in the form of net.hyperparameters() as net.kernel(x, hyperparameters=...)"
 

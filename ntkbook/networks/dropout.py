@@ -15,7 +15,7 @@ from ntkbook._base.traced import share
 from ntkbook._base.types import Array, ArrayLike, Bool, Num, PRNGKeyArray, PyTree
 from ntkbook.gaussian.pairs import once, well_kept
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Signal, with_rates
+from ntkbook.signals.signal import Signal, with_rates
 
 _SCALE = "pass a tree of the form of net.hyperparameters() as net.kernel(x, hyperparameters=...)"
 

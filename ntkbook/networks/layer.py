@@ -24,12 +24,12 @@ from ntkbook._base.arguments import (
 from ntkbook._base.hints import guided
 from ntkbook._base.rows import checked_rows, shape_of
 from ntkbook._base.types import Array, ArrayLike, DTypeLike, Float, Num, PRNGKeyArray, PyTree
-from ntkbook.networks import signal as signals
-from ntkbook.networks.between import kernel_between
-from ntkbook.networks.images import largest, own_signal
 from ntkbook.networks.probe import is_foreign, probe, require_weights_before_drops
-from ntkbook.networks.range import Step, Walk, require_diagonal_in_range, require_in_range
-from ntkbook.networks.signal import Kernel, Signal
+from ntkbook.signals import signal as signals
+from ntkbook.signals.between import kernel_between
+from ntkbook.signals.images import largest, own_signal
+from ntkbook.signals.range import Step, Walk, require_diagonal_in_range, require_in_range
+from ntkbook.signals.signal import Kernel, Signal
 
 
 class Layer:

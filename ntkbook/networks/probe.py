@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.types import Array, Float, PRNGKeyArray, PyTree
-from ntkbook.networks.signal import Signal
+from ntkbook.signals.signal import Signal
 
 
 class Faces(Protocol):

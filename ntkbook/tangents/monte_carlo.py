@@ -24,7 +24,7 @@ from ntkbook._base.messages import Short
 from ntkbook._base.rows import checked_rows
 from ntkbook._base.types import Array, ArrayLike, Num, PRNGKeyArray, PyTree
 from ntkbook.networks.layer import Layer
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.tangents.empirical import empirical_ntk
 from ntkbook.tangents.model import checked_inputs, second_inputs
 from ntkbook.tangents.probes import checked_arguments

@@ -16,7 +16,7 @@ from ntkbook._base.arguments import (
 )
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.modes import spectrum
 from ntkbook.training.problem import stacked, trained_kernel
 

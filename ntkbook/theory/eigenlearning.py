@@ -7,7 +7,7 @@ import numpy as np
 
 from ntkbook._base.arguments import as_floating, described, is_traced, require_shape
 from ntkbook._base.types import Array, ArrayLike, Float, Int, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.theory.effective_ridge import Eigenlearning, Levels
 from ntkbook.training.problem import trained_kernel
 from ntkbook.training.regression import regression

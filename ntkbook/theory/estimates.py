@@ -10,7 +10,7 @@ import numpy as np
 
 from ntkbook._base.messages import Short
 from ntkbook._base.types import Array, ArrayLike, Float, Num
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.theory.effective_ridge import nonnegative
 from ntkbook.training.modes import psd_modes
 from ntkbook.training.problem import trained_kernel, training_set

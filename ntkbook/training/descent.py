@@ -14,7 +14,7 @@ from ntkbook._base.hints import guided
 from ntkbook._base.times import as_steps
 from ntkbook._base.traced import fraction, nan_unless
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
 from ntkbook.training.modes import spectrum
 from ntkbook.training.problem import stacked, trained_kernel

@@ -30,7 +30,7 @@ from ntkbook._base.arrays import matmul
 from ntkbook._base.messages import Short
 from ntkbook._base.traced import positive, symmetric
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.ensembles import (
     covariance,
     covariance_on_training_points,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ntkbook._base.arguments import as_floating, require_finite, require_shape
 from ntkbook._base.arrays import matmul
 from ntkbook._base.types import Array, Float
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.problem import at_test_points
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ntkbook._base.hints import guided
 from ntkbook._base.times import as_times
 from ntkbook._base.types import ArrayLike, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.dynamics import Evolution, KernelDynamics, dynamics_of
 from ntkbook.training.spectral import SpectralFunction
 

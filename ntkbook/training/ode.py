@@ -21,7 +21,7 @@ from ntkbook._base.arrays import matmul
 from ntkbook._base.rounding import represented
 from ntkbook._base.traced import positive
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.losses import Loss, mse, require_loss
 from ntkbook.training.modes import spectrum
 from ntkbook.training.problem import at_test_points, trained_kernel, training_set, unstacked

@@ -17,7 +17,7 @@ from ntkbook._base.shapes import require_targets, require_test_points
 from ntkbook._base.summed import refuse_sum
 from ntkbook._base.traced import symmetric
 from ntkbook._base.types import Array, ArrayLike, Float, Num
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 
 
 class TrainingSet(NamedTuple):

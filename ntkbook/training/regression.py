@@ -23,7 +23,7 @@ from ntkbook._base.hints import guided
 from ntkbook._base.messages import Short
 from ntkbook._base.traced import nonnegative
 from ntkbook._base.types import Array, ArrayLike, Float, Num, Scalar
-from ntkbook.networks.signal import Kernel
+from ntkbook.signals.signal import Kernel
 from ntkbook.training.factors import Factor, factorize
 from ntkbook.training.modes import Modes, psd_modes
 from ntkbook.training.problem import at_test_points, stacked, training_set, unstacked

@@ -11,8 +11,8 @@ import pytest
 import ntkbook as ntk
 from ntkbook import AvgPool, Conv, Dense, Erf, Flatten, GlobalAveragePool, Relu, Residual, Serial
 from ntkbook.architectures.windows import windows_of
-from ntkbook.networks.images import image_signal
-from ntkbook.networks.signal import inputs
+from ntkbook.signals.images import image_signal
+from ntkbook.signals.signal import inputs
 
 
 def images(seed, *shape):

@@ -36,12 +36,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (
-    "algebra", "architectures", "evidence", "gaussian", "networks", "tangents", "theory", "training"
+    "algebra", "architectures", "checking", "diagnosis", "evidence", "gaussian", "networks",
+    "signals", "tangents", "theory", "training",
 )  # fmt: skip
 # Where tests of a folder are, if not in one of its name alone.
 TESTS = {
     "algebra": ("evidence",),
     "gaussian": ("gaussian", "evidence"),
+    "signals": ("networks", "architectures"),
     "tangents": ("tangents", "test_arguments.py"),
 }
 SECONDS = 1800.0  # for all tests; a mutant may loop for ever, and then counts as killed

@@ -21,7 +21,7 @@ from ntkbook._base.arguments import is_traced, require_finite
 from ntkbook._base.types import Array, Float
 from ntkbook.gaussian.functions import relative_error
 from ntkbook.gaussian.quadrature import derivative
-from ntkbook.networks.signal import Kernel, Signal
+from ntkbook.signals.signal import Kernel, Signal
 
 
 class Step(NamedTuple):

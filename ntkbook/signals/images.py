@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._base.types import Array, ArrayLike, Bool, Float
-from ntkbook.networks.signal import Inputs, Kernel, Signal, input_signal, inputs, paired_signal
+from ntkbook.signals.signal import Inputs, Kernel, Signal, input_signal, inputs, paired_signal
 
 
 def image_signal(

@@ -15,8 +15,8 @@ import numpy as np
 from ntkbook._base.arguments import is_traced
 from ntkbook._base.tiles import SIDES, sides_of, tiled
 from ntkbook._base.types import Array, ArrayLike, Float, PyTree
-from ntkbook.networks.images import image_signal, own_signal
-from ntkbook.networks.signal import Inputs, Kernel, Signal, inputs, kernel_of
+from ntkbook.signals.images import image_signal, own_signal
+from ntkbook.signals.signal import Inputs, Kernel, Signal, inputs, kernel_of
 
 # Up to this many features, differences of all pairs cost no more than the layers do.
 FEW_FEATURES = 4
