@@ -338,7 +338,7 @@ class Layer:
 
     @property
     def drops(self) -> bool:
-        """Whether some layer inside drops units at random: its `apply` takes a key."""
+        """Whether some layer inside drops units at random, so that `apply` takes a key."""
         return False
 
     @property
