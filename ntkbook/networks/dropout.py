@@ -38,8 +38,7 @@ class Dropout(Layer):
     weights comes before, since a limit asks for infinitely many entries, and before a nonlinearity
     that no Dense layer separates from it.
 
-    **Source**: Srivastava et al. 2014 for the layer; Schoenholz et al. 2017, section 5, for the
-    covariances.
+    **Source**: Srivastava et al. 2014 for the layer; Schoenholz et al. 2017 for the covariances.
 
     >>> from ntkbook import Dense, Relu, Serial
     >>> net = Serial(Dense(512, w_std=2**0.5), Relu(), Dropout(0.8), Dense(1))
