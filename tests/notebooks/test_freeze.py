@@ -78,6 +78,29 @@ def test_freezing_again_changes_no_byte_and_no_time(frozen):
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, before)
 
 
+def edits_itself(edit: str) -> str:
+    """A cell that writes its own notebook, as an editor would while the notebook runs."""
+    return f"from pathlib import Path\np = Path('a.ipynb')\n{edit}\nprint(1)"
+
+
+@pytest.mark.parametrize(
+    ("edit", "left"),
+    [
+        ("p.write_text(p.read_text().replace('Title', 'Subject'))", "Subject"),
+        ("p.write_text('half a save')", "half a save"),
+        ("p.unlink(missing_ok=True)", None),
+    ],
+    ids=["another text", "no notebook", "removed"],
+)
+def test_what_is_changed_while_it_runs_is_not_written_over(tmp_path, edit, left):
+    path = make(tmp_path / "a.ipynb", edits_itself(f"_ = {edit}"))
+    said = run(path)
+    assert said.returncode == 1
+    assert said.stdout == f"REFUSED   {path}\n  it was changed while it ran: freeze it again\n"
+    assert path.exists() == (left is not None)
+    assert left is None or left in path.read_text()
+
+
 def test_check_writes_nothing(frozen, tmp_path):
     _, content, _ = frozen
     same, other, loose = (tmp_path / f"{name}.ipynb" for name in ("a", "other", "loose"))

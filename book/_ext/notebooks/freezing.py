@@ -45,7 +45,8 @@ class Plan:
 def freeze_all(paths: Sequence[Path], plan: Plan, report: Callable[[Result], None]) -> bool:
     """Freeze or check notebooks, several at a time; report each, and say whether all are well.
 
-    To be frozen, a notebook is run twice: what it prints once only has no place in it.
+    To be frozen, a notebook is run twice: what it prints once only has no place in it.  One that
+    was changed while it ran is left as it is: what is in it now has not been run.
     """
     sources = [(path, read(path)) for path in paths]  # all must be readable before any is run
     copies = 1 if plan.check or plan.size != "cpu" else 2
@@ -80,10 +81,12 @@ def _judged(path: Path, notebook: NotebookNode, runs: list, plan: Plan) -> Resul
         return Result(path, True, "ran", (f"{runs[0].seconds:.0f} s at size {plan.size}",))
     if plan.check:
         return _checked(path, notebook, runs[0], plan.root)
-    return _frozen(path, runs, plan.root)
+    return _frozen(path, notebook, runs, plan.root)
 
 
-def _frozen(path: Path, runs: list[Ran], root: Path) -> Result:
+def _frozen(path: Path, notebook: NotebookNode, runs: list[Ran], root: Path) -> Result:
+    if _changed(path, notebook):
+        return Result(path, False, "REFUSED", ("it was changed while it ran: freeze it again",))
     fresh, again = (run.notebook for run in runs)
     wrong = [*listed(fresh), *_unknown_claims(path, fresh, root), *_quiz_faults(path, fresh, root)]
     wrong += listed_unseen(runs[0])
@@ -109,6 +112,14 @@ def _checked(path: Path, notebook: NotebookNode, ran: Ran, root: Path) -> Result
     if not wrong and write(canonical(notebook)).encode() != path.read_bytes():
         wrong.append("the outputs are right, but the file is not in canonical form: freeze it")
     return Result(path, not wrong, "DIFFERS" if wrong else "agrees", tuple(wrong))
+
+
+def _changed(path: Path, notebook: NotebookNode) -> bool:
+    """Whether the file is no longer the notebook that was read from it."""
+    try:
+        return read(path) != notebook
+    except NotebookError:
+        return True
 
 
 def _parted(old: NotebookNode, new: NotebookNode) -> list[str]:
