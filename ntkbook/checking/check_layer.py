@@ -85,9 +85,9 @@ def check_layer(
     Meant for a new layer or nonlinearity.  The faces are checked in this order, and the error
     names the first two that part:
 
-    1. `init` gives real floating arrays of the dtype asked for; `apply` takes them, keeps the
-       dtype, gives (n, width) with the width that `width_after` says, and treats each row by
-       itself.  It must be traceable by JAX and the layer hashable.
+    1. `init` gives real floating arrays of the dtype asked for; `apply` takes them, with a key as
+       well if the layer drops, keeps the dtype, gives (n, width) with the width that `width_after`
+       says, and treats each row by itself.  It must be traceable by JAX and the layer hashable.
     2. `propagate` gives a `Signal` of that width, and the same diagonal by itself
        (`kernel_diagonal`) as within a matrix.
     3. Both kernels of Dense(features), layer are the averages over sampled networks: products of
@@ -234,29 +234,10 @@ def _check_finite(layer: Layer, arriving: tuple[int, ...], key: PRNGKeyArray) ->
                 )
         y = _call(layer, "apply", "on the parameters of init", layer.apply, params, x)
         _call(layer, "apply", "within jit", jax.eval_shape, layer.apply, params, x)
-        shape, got = getattr(y, "shape", None), getattr(y, "dtype", type(y).__name__)
-        form = "(n, *space, channels)" if len(said) > 1 else "(n, width)"
-        if shape is None or len(shape) != 1 + len(said) or shape[0] != 5:
-            raise LayerError(
-                f"apply of {layer!r} must map inputs (n, d) to outputs {form}, "
-                f"got {shape or got} from {(5, *arriving)}"
-            )
-        if shape[1:] != said:
-            face, *values = "shape_after", arriving, said, shape[1:]
-            if not layer.spatial:
-                face, *values = "width_after", *(value[-1] for value in values)
-            raise LayerError(
-                f"{face} contradicts apply in {layer!r}: after inputs of width {values[0]} "
-                f"it says {values[1]}, and apply gives {values[2]}"
-            )
-        if got != dtype:
-            raise LayerError(f"apply of {layer!r} must keep the dtype {name}, got {got}")
-        if not jnp.isfinite(y).all():
-            bad = jnp.sum(~jnp.isfinite(y))
-            raise LayerError(
-                f"apply of {layer!r} must be finite on normal inputs, got {bad} NaN or infinite "
-                f"of {y.size} entries"
-            )
+        _check_outputs(layer, said, "apply", x, y)
+        if layer.drops:
+            dropped = _call(layer, "apply", "with a key", layer.apply, params, x, key)
+            _check_outputs(layer, said, "apply with a key", x, dropped)
     rows = jnp.concatenate([layer.apply(params, row[None]) for row in x])
     # In float64, the last of the two, another summation order changes the twelfth digit or so.
     if not np.allclose(rows, y, rtol=0, atol=1e-6 * float(jnp.abs(y).max())):
@@ -265,6 +246,33 @@ def _check_finite(layer: Layer, arriving: tuple[int, ...], key: PRNGKeyArray) ->
             "than beside others: kernels of the network cannot exist"
         )
     return said
+
+
+def _check_outputs(layer: Layer, said: tuple[int, ...], face: str, x: Array, y: Array) -> None:
+    """LayerError unless outputs are finite, of x's dtype and of the shape that the layer said."""
+    shape, got = getattr(y, "shape", None), getattr(y, "dtype", type(y).__name__)
+    form = "(n, *space, channels)" if len(said) > 1 else "(n, width)"
+    if shape is None or len(shape) != 1 + len(said) or shape[0] != len(x):
+        raise LayerError(
+            f"{face} of {layer!r} must map inputs (n, d) to outputs {form}, "
+            f"got {shape or got} from {x.shape}"
+        )
+    if shape[1:] != said:
+        after, *values = "shape_after", x.shape[1:], said, shape[1:]
+        if not layer.spatial:
+            after, *values = "width_after", *(value[-1] for value in values)
+        raise LayerError(
+            f"{after} contradicts {face} in {layer!r}: after inputs of width {values[0]} "
+            f"it says {values[1]}, and apply gives {values[2]}"
+        )
+    if got != x.dtype:
+        raise LayerError(f"{face} of {layer!r} must keep the dtype {x.dtype}, got {got}")
+    bad = jnp.sum(~jnp.isfinite(y))
+    if bad:
+        raise LayerError(
+            f"{face} of {layer!r} must be finite on normal inputs, got {bad} NaN or infinite "
+            f"of {y.size} entries"
+        )
 
 
 def _check_signal(net: Serial, width: int, x: Float[Array, "n *d"]) -> tuple[Kernel, bool]:

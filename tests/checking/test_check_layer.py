@@ -243,9 +243,22 @@ class Unhashable(Tanh):
     __hash__ = None
 
 
+def dropping(apply):
+    """A Dropout whose outputs are what `apply` makes of them when it has a key."""
+
+    def keyed(self, params, x, key=None):
+        return x if key is None else apply(Dropout.apply(self, params, x, key), key)
+
+    return type("Drop", (Dropout,), {"apply": keyed})(0.5)
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
+        (dropping(lambda x, key: x + 0 * jax.random.normal(key, x.shape)), "key of .* the dtype"),
+        (dropping(lambda x, key: x[:, :9]), "apply with a key in .* says 256, and apply gives 9"),
+        (dropping(lambda x, key: x / 0), "apply with a key of .* must be finite"),
+        (dropping(lambda x, key: x @ key), "apply of .* fails with a key"),
         (type("New", (Layer,), {})(), "lacks apply"),
         (type("New", (Layer,), {"apply": lambda self, params, x: x})(), "lacks propagate"),
         (type("New", (Nonlinearity,), {"fn": staticmethod(jnp.tanh)})(), "needs its dual"),
