@@ -7,21 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from notebooks.compiled import kept_in, share
-from xdist.scheduler import LoadFileScheduling
+from notebooks.compiled import QUICKLY, kept_in, share
+from processes import DIGITS, Scheduling, flags_of, turn
 
 pytest_plugins = ["nbstrict"]
-
-SITE = ("test_site.py", "test_browser.py", "test_leaks.py")  # they share one build of the site
-# What takes longest, in this order: begun first, so that no process waits for another at the end.
-LONGEST = (
-    *SITE,
-    "test_assignments.py",
-    "test_accuracy.py",
-    "test_gate.py",
-    "test_forged.py",
-    "test_check_layer.py",
-)
 
 # This script runs in an environment of its own: it imports a library that ours cannot have.
 collect_ignore = ["tests/benchmarks/record_values.py"]
@@ -31,11 +20,12 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 COMPILED = CACHE / f"jax-{WORKER}"
 
-# No settings of the person who runs the tests, a share of the accelerator instead of all of it, and
-# what JAX compiled in earlier runs.
+# No settings of the person who runs the tests, a share of the accelerator instead of all of it, how
+# programs are compiled, and those that JAX compiled in earlier runs.
 os.environ["IPYTHONDIR"] = str(CACHE / "ipython")
 os.environ["NTKBOOK_SIZE"] = "cpu"
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ["XLA_FLAGS"] = flags_of(WORKER, os.environ.get("XLA_FLAGS", ""))
 os.environ.update(kept_in(COMPILED))
 
 import jax  # noqa: E402  (it reads the variables above)
@@ -65,17 +55,10 @@ def forgotten_programs() -> Iterator[None]:
         jax.clear_caches()
 
 
-class Scheduling(LoadFileScheduling):
-    """A file's tests run in one process, in order; files that build the site share theirs.
-
-    Assignments take minutes together and need nothing of one another: each goes where room is.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        if file.endswith("test_assignments.py"):
-            return nodeid
-        return "site" if file.endswith(SITE) and not os.environ.get("NTKBOOK_SITE") else file
+@pytest.fixture(scope="module", autouse=True)
+def compiled_as_users_do(request: pytest.FixtureRequest) -> None:
+    """What is about digits is not run in a process that compiles in another way."""
+    assert request.path.name not in DIGITS or QUICKLY not in os.environ["XLA_FLAGS"]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
@@ -83,11 +66,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest work first; notebooks last, whose outputs the build of the site computes."""
-
-    def turn(item: pytest.Item) -> tuple[bool, int]:
-        name = item.path.name
-        place = LONGEST.index(name) if name in LONGEST else len(LONGEST)
-        return item.path.suffix == ".ipynb", place
-
     items.sort(key=turn)

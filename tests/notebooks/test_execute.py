@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from notebooks.compiled import QUICKLY
 from notebooks.execute import _environment, same_instructions
 
 
@@ -24,6 +25,15 @@ def test_others_keep_what_they_have(tmp_path, text):
     if text is not None:
         about.write_text(text)
     assert same_instructions("", about) == {}
+
+
+def test_a_run_is_compiled_as_users_do_whatever_the_tests_set(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", QUICKLY)
+    quick, plain = _environment("home", "cpu", None), same_instructions()
+    assert quick["XLA_FLAGS"] == plain.get("XLA_FLAGS", "")
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to=x {QUICKLY}")
+    assert "--xla_dump_to=x" in _environment("home", "cpu", None)["XLA_FLAGS"].split()
+    assert not set(QUICKLY.split()) & set(_environment("home", "cpu", None)["XLA_FLAGS"].split())
 
 
 def test_a_run_gets_them_beside_its_own_settings(monkeypatch):

@@ -12,6 +12,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+# Flags of XLA with which small programs compile in a third of the time, and run slower: the tests'.
+# Outputs that are compared are made without them.
+QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+
 WRITTEN_S = 2  # JAX writes a file at once: one of this age is whole
 
 

@@ -23,7 +23,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager
 
 from notebooks import register
 from notebooks.canonical import METADATA, NotebookError, canonical, code_cells
-from notebooks.compiled import kept_in
+from notebooks.compiled import QUICKLY, kept_in
 from notebooks.problems import opt_outs
 
 T = TypeVar("T")
@@ -172,7 +172,8 @@ def _environment(home: str, size: str, caches: Path | None) -> dict[str, str]:
     own = ENVIRONMENT | {"IPYTHONDIR": home, "NTKBOOK_SIZE": size}
     if caches is not None:
         own |= kept_in(caches)
-    return os.environ | same_instructions(os.environ.get("XLA_FLAGS", "")) | own
+    flags = os.environ.get("XLA_FLAGS", "").replace(QUICKLY, "").strip()
+    return os.environ | {"XLA_FLAGS": flags} | same_instructions(flags) | own
 
 
 def at(number: int, cell: NotebookNode, text: str) -> str:
