@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -37,8 +40,9 @@ import typed  # noqa: E402  (it imports the package, after the settings above)
 typed.install()  # every public function is held to its annotations in all tests
 
 
-MAPS = Path("/proc/self/maps")
+MAPS, PAGES = Path("/proc/self/maps"), Path("/proc/self/statm")
 MANY = 20_000  # Linux allows a process 65,530 pieces of memory; a compiled program takes several
+MUCH = 2**31  # bytes: three processes shall have room on a laptop
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,10 +53,16 @@ def compiled_by_others() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten_programs() -> Iterator[None]:
-    """After a file, forget what was compiled if it is much: a process out of pieces crashes."""
+    """After a file, forget what was compiled if it is much: for want of room a process crashes."""
     yield
-    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MANY:
+    if not MAPS.exists():
+        return
+    memory = int(PAGES.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if len(MAPS.read_bytes().splitlines()) > MANY or memory > MUCH:
         jax.clear_caches()
+        gc.collect()
+        with suppress(AttributeError):  # of glibc, which keeps what was freed
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
