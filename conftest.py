@@ -68,7 +68,10 @@ def forgotten_programs() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def compiled_as_users_do(request: pytest.FixtureRequest) -> None:
     """What is about digits is not run in a process that compiles in another way."""
-    assert request.path.name not in DIGITS or QUICKLY not in os.environ["XLA_FLAGS"]
+    assert request.path.name not in DIGITS or QUICKLY not in os.environ["XLA_FLAGS"], (
+        f"{request.path.name} is about digits and was given to process {WORKER}, which compiles "
+        "without optimisation: the one for it has crashed; run the file alone with -n0"
+    )
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:

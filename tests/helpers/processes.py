@@ -1,8 +1,8 @@
 """Which process runs which tests, and how it compiles.
 
 The tests are thousands of small programs that run once. Most processes compile them without
-optimisation, which halves the time of all; one compiles as users do, and is given the files whose
-subject is what the compiler may do to a digit.
+optimisation, in a third of the time; one compiles as users do, and is given the files whose subject
+is what the compiler may do to a digit.
 """
 
 from __future__ import annotations
