@@ -27,9 +27,10 @@ from ntkbook.architectures.pooling import GlobalAveragePool, GlobalSumPool, Mixi
 from ntkbook.networks.containers import Container
 from ntkbook.networks.layer import Layer
 from ntkbook.networks.probe import require_weights_before_drops
-from ntkbook.signals.between import FEW_FEATURES, kernel_between, prepared
+from ntkbook.signals.between import kernel_between, prepared
 from ntkbook.signals.images import own_signal
-from ntkbook.signals.signal import Inputs, Kernel, Signal
+from ntkbook.signals.inputs import Inputs
+from ntkbook.signals.signal import Kernel, Signal
 
 Adjacency = Num[ArrayLike, "_ _"] | Bool[ArrayLike, "_ _"]
 Graph = tuple[Num[ArrayLike, "_ _"], Adjacency]
@@ -132,7 +133,6 @@ def graph_kernel(
             "GlobalAveragePool() come before the last Dense layer"
         )
     dtype = jnp.result_type(*(x.dtype for x, _ in one + two))
-    few = width <= FEW_FEATURES
 
     def prepare(wide: ArrayLike) -> Inputs:
         wide = jnp.asarray(wide)
@@ -151,7 +151,7 @@ def graph_kernel(
             x1 = _padded(one, rows, size, dtype)
             x2 = None if graphs2 is None and i == j else _padded(two, columns, size, dtype)
             block, finite = kernel_between(
-                padded, padded, scales, scales, x1, x2, 0, few, progress, False, prepare
+                padded, padded, scales, scales, x1, x2, 0, False, progress, False, prepare
             )
             if not finite:
                 require_finite("the kernel between graphs", block.nngp)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ntkbook._base.arguments import require_choice, require_count
 from ntkbook._base.types import Array
-from ntkbook.gaussian.pairs import inverse_root, once, replaced, safe_sqrt, well_kept
+from ntkbook.gaussian.pairs import inverse_root, once, replaced, rest, safe_sqrt, well_kept
 from ntkbook.networks.layer import Layer
 from ntkbook.signals.signal import Signal, signed_gaps, with_rates
 
@@ -186,7 +186,7 @@ def _averaged(signal: Signal, mean: Callable[[Array], Array], distance: Callable
         shares = mean(jnp.where(before == 0, before, 0)) / jnp.where(after == 0, 1, after)
         apart += replaced(shares / 2, jnp.zeros_like(shares))
     near, far = (mean(signal.norm * part) * inverse1 * inverse2 for part in signed_gaps(signal))
-    inner = mean(signal.rest)
+    inner = rest(signal.norm, signal.cosine, mean)
     left = inner * inverse1 * inverse2
     gap = jnp.where(zero, 0, jnp.minimum(apart + near - left, apart + far + left))
     cosine = jnp.where(zero, 1, (far - near) / 2 + left)

@@ -21,9 +21,9 @@ from ntkbook.networks.activations import Erf
 from ntkbook.networks.containers import Serial, through_layer
 from ntkbook.networks.dense import Dense
 from ntkbook.networks.layer import Layer
-from ntkbook.signals import signal as signals
 from ntkbook.signals.images import image_signal, own_signal
-from ntkbook.signals.signal import Kernel, Signal
+from ntkbook.signals.inputs import inputs
+from ntkbook.signals.signal import Kernel, Signal, kernel_of
 
 # With some seventy entries compared at a time, chance alone passes five standard errors once in
 # twenty thousand checks.
@@ -297,15 +297,15 @@ def _check_signal(net: Serial, width: int, x: Float[Array, "n *d"]) -> tuple[Ker
 
     of_one: dict = {} if net.drops else {"identical": None}
     own = propagate(replace(own_signal(x, pairs), **of_one))
-    inputs = signals.inputs(x)
-    beside = replace(image_signal(inputs, inputs, True, same, pairs), identical=same)
+    ends = inputs(x), inputs(x)
+    beside = replace(image_signal(*ends, True, same, pairs), identical=same)
     signal = propagate(replace(beside, own1=own.own1, own2=own.own1, **of_one))
     if found[0].features != width:
         raise LayerError(
             f"propagate contradicts apply in {layer!r}: its Signal has features "
             f"{np.asarray(found[0].features)}, and apply gives outputs of width {width}"
         )
-    whole, alone = signals.kernel_of(signal), signals.kernel_of(own)
+    whole, alone = kernel_of(signal), kernel_of(own)
     for name in ("nngp", "ntk"):
         got, wanted = getattr(alone, name), getattr(whole, name)
         if wanted.shape != (len(x), len(x)) or got.shape != (len(x),):

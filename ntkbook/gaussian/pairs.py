@@ -72,12 +72,15 @@ def covariance(norm: Arrays, cosine: Arrays) -> Arrays:
     return norm * cosine + rest(norm, cosine)
 
 
-def rest(norm: Arrays, cosine: Arrays) -> Arrays:
+def rest(
+    norm: Arrays, cosine: Arrays, linear: Callable[[Arrays], Arrays] = lambda carried: carried
+) -> Arrays:
     """Zero, with the derivatives that norm · cosine leaves out of the covariance.
 
-    That is where an input is zero: the cosine carries them there.
+    That is where an input is zero: the cosine carries them there.  `linear` is what is done to the
+    covariance: of zeros nobody needs it.
     """
-    carried = jnp.where(norm == 0, cosine, 0)
+    carried = linear(jnp.where(norm == 0, cosine, 0))
     return replaced(carried, jnp.zeros_like(carried))
 
 

@@ -16,10 +16,8 @@ from ntkbook._base.arguments import is_traced
 from ntkbook._base.tiles import SIDES, sides_of, tiled
 from ntkbook._base.types import Array, ArrayLike, Float, PyTree
 from ntkbook.signals.images import image_signal, own_signal
-from ntkbook.signals.signal import Inputs, Kernel, Signal, inputs, kernel_of
-
-# Up to this many features, differences of all pairs cost no more than the layers do.
-FEW_FEATURES = 4
+from ntkbook.signals.inputs import Inputs, inputs
+from ntkbook.signals.signal import Kernel, Signal, kernel_of
 
 # For matrices of several tiles, a network of up to this many layers is one program: no array is
 # handed from layer to layer.  Compiling takes the longer the deeper it is, so that otherwise each
@@ -62,7 +60,6 @@ def kernel_between(
     `whole`, whether pixels are left, which no tiles are made of; `prepare`, what makes `Inputs` of
     examples that are not pixels alone.
     """
-    exact = exact or x1.shape[-1] <= FEW_FEATURES
     traced = is_traced(x1, x2, *jax.tree.leaves(scales))
     pairs = net.mixes_pixels
     start = partial(_start, exact=exact, pairs=pairs, drops=net.drops)

@@ -6,6 +6,7 @@ pixels needs all pairs of them, and the variance of an average needs all pairs o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,15 @@ import jax
 import jax.numpy as jnp
 
 from ntkbook._base.types import Array, ArrayLike, Bool, Float
-from ntkbook.signals.signal import Inputs, Kernel, Signal, input_signal, inputs, paired_signal
+from ntkbook.signals.inputs import (
+    FEW_FEATURES,
+    Inputs,
+    input_signal,
+    inputs,
+    paired_signal,
+    signal_of_few,
+)
+from ntkbook.signals.signal import Kernel, Signal
 
 
 def image_signal(
@@ -31,6 +40,8 @@ def image_signal(
     space = inputs1.x.shape[1:-1]
     if not space:  # what mixes pixels refuses vectors
         return input_signal(inputs1, inputs2, exact, identical)
+    if inputs1.x.shape[-1] <= FEW_FEATURES:
+        return _of_few(inputs1, inputs2, jnp.asarray(identical), pixel_pairs)
     pixels = inputs1.variance[0].size
     ends = [_pixels_apart(end, len(space)) for end in (inputs1, inputs2)]
     if pixel_pairs:
@@ -43,6 +54,25 @@ def image_signal(
     aside = [jax.tree.map(lambda a: a.swapaxes(0, 1), end) for end in ends]
     flat = jax.vmap(partial(input_signal, exact=exact, identical=identical))(*aside)
     return _shaped(flat, lambda a: jnp.moveaxis(a, 0, -1).reshape(*a.shape[1:], *space), inputs1.x)
+
+
+def _of_few(
+    inputs1: Inputs, inputs2: Inputs, identical: Bool[Array, "..."], pixel_pairs: bool
+) -> Signal:
+    space = inputs1.x.shape[1:-1]
+    other = (1,) * len(space) if pixel_pairs else ()
+
+    def rows(a: Array) -> Array:  # of inputs1: pairs have the axes (n1, n2, *space, *space)
+        return a.reshape(len(a), 1, *space, *other, *a.shape[1 + len(space) :])
+
+    def columns(a: Array) -> Array:
+        return a.reshape(1, len(a), *other, *space, *a.shape[1 + len(space) :])
+
+    one = identical.reshape(*identical.shape, *other, *(1,) * len(space))
+    if pixel_pairs:
+        one = one & jnp.eye(math.prod(space), dtype=bool).reshape(*space, *space)
+    ends = jax.tree.map(rows, inputs1), jax.tree.map(columns, inputs2)
+    return replace(signal_of_few(*ends, one), space=space, pixel_pairs=pixel_pairs)
 
 
 def own_signal(x: Float[ArrayLike, "n *d"], pixel_pairs: bool = False) -> Signal:

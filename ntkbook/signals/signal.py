@@ -1,20 +1,17 @@
 """The pair of kernels of an infinitely wide network, and what moves it through the layers.
 
-A network starts with `input_signal`; a dense layer is `through_dense`, a nonlinearity
-`through_dual`, a skip connection `add_branch`; `kernel_of` reads the kernels off at the end.  All
-are elementwise in the (n1, n2) matrices after the first inner product.
+A network starts with the signal of its inputs (see `inputs`); a dense layer is `through_dense`,
+a nonlinearity `through_dual`, a skip connection `add_branch`; `kernel_of` reads the kernels off at
+the end.  All are elementwise in the (n1, n2) matrices after the first inner product.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ntkbook._base.arrays import gram
 from ntkbook._base.types import Array, ArrayLike, Bool, Float, Int
 from ntkbook.gaussian.pairs import (
     Dual,
@@ -99,117 +96,9 @@ class Signal:
         return rest(self.norm, self.cosine)
 
 
-# Numbers that a fast cache holds.
-_CACHED = 2**17
-
-
 def kernel_of(signal: Signal) -> Kernel:
     """The `Kernel` that a `Signal` stands for."""
     return Kernel(signal.nngp, signal.ntk)
-
-
-class Inputs(NamedTuple):
-    """Raw inputs `x` (n, d) or (n, *space, d), with what the kernels need of them.
-
-    **Fields**: `x` (n, d); `scale` (n,), a power of two, of which the largest entry is between one
-    half and one; `variance` (n,), x · x / d; `unit` (n, d), x at length one; `length` (n,), the
-    factor of `unit` in x/sqrt(d), not zero where x is; `own`, as in `Signal`.
-    """
-
-    x: Float[Array, "n d"]
-    scale: Float[Array, "n"]
-    variance: Float[Array, "n"]
-    unit: Float[Array, "n d"]
-    length: Float[Array, "n"]
-    own: tuple[Array, ...] = ()
-
-
-def inputs(x: Float[Array, "n *d"]) -> Inputs:
-    """The `Inputs` of x (n, d), or of each pixel of x (n, *space, d)."""
-    # Squares are taken of entries near one: those of x itself may overflow, or vanish, where x · x
-    # / d or the angles are well within the dtype.  A power of two changes no digit.
-    _, exponent = jnp.frexp(jax.lax.stop_gradient(jnp.abs(x).max(-1, initial=0)))
-    scale = jnp.ldexp(jnp.ones((), x.dtype), exponent)
-    near_one = x / scale[..., None]
-    length2 = (near_one * near_one).sum(-1)
-    # An input of length zero stays zero: its divisor is one, so that its derivative is finite.
-    length = jnp.where(length2 == 0, 1, safe_sqrt(length2))
-    variance = length2 / x.shape[-1] * scale * scale
-    return Inputs(
-        x, scale, variance, near_one / length[..., None], length * (scale / x.shape[-1] ** 0.5)
-    )
-
-
-def input_signal(
-    inputs1: Inputs,
-    inputs2: Inputs,
-    exact: bool = False,
-    identical: Bool[Array, "n1 n2"] | bool = False,
-) -> Signal:
-    """The `Signal` x1 · x2 / d of the raw `Inputs`: fixed features, no tangent.
-
-    The Gram matrix gives 1 - |ρ| of nearly parallel inputs up to its own rounding, some sqrt(d)
-    units; differences of the inputs give the angle to a few units, for n1 n2 d operations
-    outside the matrix product.  With `exact` they are always taken, otherwise when a pair is
-    closer than eps^(3/8), which is 1.4e-6 in float64 and 2.5e-3 in float32.  `identical`, a mask,
-    marks pairs that are known to be one input.
-    """
-    features = inputs1.x.shape[-1]
-    var1, var2 = inputs1.variance[:, None], inputs2.variance[None, :]
-    zero = (var1 == 0) | (var2 == 0)
-    parallel = zero | identical
-    # Not `clip`, which halves derivatives at the ends of its range.
-    product = gram(inputs1.unit, inputs2.unit)
-    cosine = jnp.where(parallel | (product > 1), 1, jnp.where(product < -1, -1, product))
-    gap = jnp.where(parallel, 0, 1 - jnp.abs(cosine))
-    # eps^(3/8): below it the Gram matrix, right to eps or so, gives the angle sqrt(2 gap) to fewer
-    # than 5/8 of its digits; a larger limit would make more matrices take the differences.
-    limit = 2 if exact else jnp.finfo(gap.dtype).eps ** 0.375
-    close = ((gap < limit) & ~parallel).any()
-    near = (gap < 0.5) & ~parallel
-    precise = partial(_gap_by_differences, inputs1, inputs2, cosine, near)
-    # A condition on the whole tile, since `where` would compute the differences in any case.
-    gap = jax.lax.cond(close, precise, lambda gap: gap, gap)
-    inner = product * inputs1.length[:, None] * inputs2.length[None, :]
-    cosine, gap = well_kept(*with_rates(zero, inner, cosine, gap))
-    return Signal(var1, var2, cosine, gap, jnp.zeros_like(gap), features)
-
-
-def _gap_by_differences(
-    inputs1: Inputs,
-    inputs2: Inputs,
-    cosine: Float[Array, "n1 n2"],
-    near: Bool[Array, "n1 n2"],
-    gap: Float[Array, "n1 n2"],
-) -> Float[Array, "n1 n2"]:
-    """1 - |ρ| where `near`, from the part of x2 ∓ x1 that is orthogonal to x1."""
-    # Nearly equal numbers are subtracted before they are multiplied, when the difference is exact;
-    # 1 - cos θ from inner products would keep only what their rounding leaves.
-
-    def sine2_of(args: tuple[Array, Array, Array]) -> Array:
-        row, scale, signs = args
-        row = row / scale
-        # One power of two for both keeps differences exact; of very different lengths, where the
-        # longer one would leave nothing of the other, each is brought near one by itself.
-        ratio = inputs2.scale / scale
-        x2 = inputs2.x / jnp.where((ratio > 0.2) & (ratio < 5), scale, inputs2.scale)[:, None]
-        apart = x2 - signs[:, None] * row
-        length2, norm2 = (row * row).sum(), (x2 * x2).sum(-1)
-        along = (apart * row).sum(-1) / jnp.where(length2 > 0, length2, 1)
-        across = apart - along[:, None] * row
-        return (across * across).sum(-1) / jnp.where(norm2 > 0, norm2, 1)
-
-    # As many rows at once as keep the differences, rows × n2 × d, in a fast cache.
-    rows = max(1, min(len(inputs1.x), _CACHED // inputs2.x.size))
-    signs = jnp.where(cosine < 0, -1.0, 1.0)
-    sine2 = jax.lax.map(sine2_of, (inputs1.x, inputs1.scale, signs), batch_size=rows)
-    return jnp.where(near, sine2 / (1 + jnp.abs(cosine)), gap)
-
-
-def paired_signal(x: Float[Array, "n d"]) -> Signal:
-    """The `Signal` of each input (n, d) with itself; everything in it has shape (n,)."""
-    variance = inputs(x).variance
-    return _paired(variance, jnp.zeros_like(variance), x.shape[-1])
 
 
 def through_dense(
@@ -234,7 +123,7 @@ def through_dense(
     bare = replace(signal, features=width, gaussian=True, mean1=None, mean2=None)
     weights = replace(bare, var1=var1, var2=var2, cosine=angle[0], gap=angle[1], ntk=ntk)
     bias = jnp.asarray(bias_variance, signal.ntk.dtype)
-    return add_branch(weights, _paired(bias, jnp.zeros_like(bias), width, gaussian=True))
+    return add_branch(weights, paired(bias, jnp.zeros_like(bias), width, gaussian=True))
 
 
 def through_dual(signal: Signal, dual: Dual) -> Signal:
@@ -383,7 +272,7 @@ def with_rates(zero: Array, inner: Array, cosine: Array, gap: Array) -> tuple[Ar
     return replaced(rates[0], cosine), replaced(rates[1], gap)
 
 
-def _paired(variance: Array, ntk: Array, features: int, gaussian: bool = False) -> Signal:
+def paired(variance: Array, ntk: Array, features: int, gaussian: bool = False) -> Signal:
     """The `Signal` of entries with themselves."""
     one, zero = jnp.ones_like(variance), jnp.zeros_like(variance)
     angle = with_rates(variance == 0, variance, one, zero)

@@ -12,7 +12,7 @@ import ntkbook as ntk
 from ntkbook import AvgPool, Conv, Dense, Erf, Flatten, GlobalAveragePool, Relu, Residual, Serial
 from ntkbook.architectures.windows import windows_of
 from ntkbook.signals.images import image_signal
-from ntkbook.signals.signal import inputs
+from ntkbook.signals.inputs import inputs
 
 
 def images(seed, *shape):

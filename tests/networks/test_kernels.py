@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ntkbook import Dense, Erf, Relu, Residual, Serial, Tanh, duals
-from ntkbook.signals.signal import input_signal, inputs, through_dense, through_dual
+from ntkbook.signals.inputs import input_signal, inputs
+from ntkbook.signals.signal import through_dense, through_dual
 
 NETS = {
     "relu": Serial(Dense(8, 1.4, 0.3), Relu(), Dense(8, 1.4, 0.3), Relu(), Dense(1, 1.4, 0.3)),
