@@ -59,10 +59,11 @@ def image_signal(
 def _of_few(
     inputs1: Inputs, inputs2: Inputs, identical: Bool[Array, "..."], pixel_pairs: bool
 ) -> Signal:
+    """`image_signal` of few channels, computed in the layout that a signal has."""
     space = inputs1.x.shape[1:-1]
     other = (1,) * len(space) if pixel_pairs else ()
 
-    def rows(a: Array) -> Array:  # of inputs1: pairs have the axes (n1, n2, *space, *space)
+    def rows(a: Array) -> Array:
         return a.reshape(len(a), 1, *space, *other, *a.shape[1 + len(space) :])
 
     def columns(a: Array) -> Array:
