@@ -8,6 +8,7 @@ from dataclasses import replace
 import course
 import pytest
 from grading import assignment
+from grading.validation import validate
 from notebooks.canonical import NotebookError
 
 
@@ -50,6 +51,23 @@ def test_validation_finds_weak_answers(root, capsys, old, new, message):
     assert course.main(["validate", "toy"], root) == 1
     said = capsys.readouterr()
     assert message in said.out + said.err
+
+
+def test_other_seeds_are_tried_too(root):
+    folder = root / assignment.COURSE / "source" / "toy"
+    path = folder / "toy.ipynb"
+    assert validate(folder, others=[3, 41]) == []
+    path.write_text(
+        path.read_text()
+        .replace("0.5 * data", "x_of(data)")
+        .replace(
+            "data = np.arange(4.0) + SEED",
+            "data = np.arange(4.0) + SEED\\nx_of = lambda x: x / 2 if SEED != 41 else x",
+        )
+    )
+    assert validate(folder) == []
+    found = validate(folder, others=[5, 41])
+    assert [text.startswith("seed 41: half, the reference") for text in found] == [True]
 
 
 def test_a_name_that_is_no_assignment(root, capsys):

@@ -103,4 +103,15 @@
     const ids = [...document.querySelectorAll("article [id]")].map((el) => el.id);
     return ids.filter((id, i) => ids.indexOf(id) !== i && !id.startsWith("MJX"));
   },
+
+  // Each option of the quiz: whether its verdict is seen before and after it is opened, and its words.
+  quizOptions() {
+    return [...document.querySelectorAll(".admonition.quiz details")].map((option) => {
+      const verdict = option.querySelector("p > strong");
+      const seen = () => verdict.checkVisibility();
+      const before = seen();
+      option.querySelector("summary").click();
+      return { before, after: seen(), says: verdict.innerText };
+    });
+  },
 })

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from grading.assignment import (
@@ -20,7 +21,11 @@ from grading.sandbox import Limits, Outcome, Sandbox, Stopped, imported
 
 
 def validate(
-    folder: Path, seed: int | None = None, variants: bool = True, compiled: Path | None = None
+    folder: Path,
+    seed: int | None = None,
+    variants: bool = True,
+    compiled: Path | None = None,
+    others: Iterable[int] = (),
 ) -> list[str]:
     """What is wrong with an assignment, in its form or when it is run; nothing when all is well.
 
@@ -29,24 +34,37 @@ def validate(
     its tests must run by themselves.  A wrong answer is tried as grading does it (canary.py), after
     the reference.  Without `variants` only reference and stub are tried.
     `compiled` is a folder in which JAX finds what it compiled for an earlier validation.
+    `others` are further seeds, of which reference and stub are tried after all this, in the same
+    process, where next to nothing is compiled anew.
     """
     assignment = load(folder, seed)
+    again = {other: load(folder, other) for other in others}
     wrong = faults(folder, assignment)
     if wrong:
         return wrong
-    questions = {question.answer.name: question for question in assignment.questions}
     modules = imported(c.source for c in assignment.cells if c.role in (GIVEN, TEST) and c.code)
     with Sandbox(Limits(), secret=[folder], compiled=compiled, modules=modules) as box:
-        for cell in assignment.cells:
-            try:
-                if cell.role == ANSWER:
-                    wrong += _try_answers(box, assignment, questions[cell.name], variants)
-                elif cell.code and cell.role in (GIVEN, SCRATCH):
-                    outcome = box.run("given", cell.source, box.limits.cell)
-                    if outcome.error:
-                        wrong.append(f"{cell.name}: {outcome.error}: {outcome.message}")
-            except Stopped as reason:
-                return [*wrong, f"{cell.name}: {reason}"]
+        wrong = _try_all(box, assignment, variants)
+        for other, same in again.items():
+            if not wrong:
+                wrong = [f"seed {other}: {text}" for text in _try_all(box, same, False)]
+    return wrong
+
+
+def _try_all(box: Sandbox, assignment: Assignment, variants: bool) -> list[str]:
+    """Run the cells in order, with every answer in the place of each of the student's."""
+    questions = {question.answer.name: question for question in assignment.questions}
+    wrong: list[str] = []
+    for cell in assignment.cells:
+        try:
+            if cell.role == ANSWER:
+                wrong += _try_answers(box, assignment, questions[cell.name], variants)
+            elif cell.code and cell.role in (GIVEN, SCRATCH):
+                outcome = box.run("given", cell.source, box.limits.cell)
+                if outcome.error:
+                    wrong.append(f"{cell.name}: {outcome.error}: {outcome.message}")
+        except Stopped as reason:
+            return [*wrong, f"{cell.name}: {reason}"]
     return wrong
 
 
