@@ -59,7 +59,7 @@ def as_floating(name: str, value: object) -> Float[Array, "..."]:
     float32 stays float32.  Raises TypeError for complex numbers and for what is not an array.
     """
     try:
-        array = jnp.asarray(unabridged(value))
+        array = _array(value)
     except (TypeError, ValueError, OverflowError):
         pass  # JAX's own message may contain the whole of what came
     else:
@@ -70,9 +70,16 @@ def as_floating(name: str, value: object) -> Float[Array, "..."]:
     raise TypeError(f"{name} must be an array of real numbers, got {described(value)}{advice}")
 
 
+def _array(value):
+    try:
+        return jnp.asarray(unabridged(value))
+    except OverflowError:  # integers in a list that 32 bits can't hold
+        return jnp.asarray(np.asarray(value, float))
+
+
 def unabridged(value: T) -> T | np.ndarray:
     """`value`, long integers as floats: JAX may keep 32 bits of them, and drop the others."""
-    whole = (isinstance(value, int) and abs(value) > 2**31) or is_long(value)
+    whole = (isinstance(value, int) and not -(2**31) <= value < 2**31) or is_long(value)
     with contextlib.suppress(OverflowError):  # an integer that no float holds
         return np.asarray(value, float) if whole else value
     return value

@@ -72,7 +72,7 @@ def quadrature(fn: Function, degree: int = DEGREE) -> Dual:
         # Price's theorem: value and derivative come apart by `stop_gradient`.
         held = jax.lax.stop_gradient((pair.q1, pair.q2, pair.cosine, pair.gap))
         exact = half_distance(fn, slope, *held, degree)
-        return relative_gap(jax.lax.stop_gradient(exact - rough) + rough, *diagonals)
+        return relative_gap(exact + (rough - jax.lax.stop_gradient(rough)), *diagonals)
 
     return Dual(
         lambda pair, m: _pair_expectation(fn, fn, pair, degree),

@@ -146,8 +146,8 @@ def end_point(activation: Nonlinearity) -> EndPoint:
 
     **Returns**: `EndPoint`.
 
-    **Raises**: ValueError where φ(0) is not zero or φ'(0) is, for a kink, and where the variance
-    does not die out, β ≤ 0.
+    **Raises**: ValueError where φ(0) is not zero or φ'(0) is, for a kink, where the variance does
+    not die out, β ≤ 0, and where Θ(x, x) has no limit, γ ≤ 0.
 
     **Source**: Roberts, Yaida & Hanin 2022, chapter 5, call it the K* = 0 universality class.
 
@@ -174,6 +174,11 @@ def end_point(activation: Nonlinearity) -> EndPoint:
         raise ValueError(
             f"{type(activation).__name__} must have a variance that dies out at q = 0, got V(q) = "
             f"q - β q² with β = {beta:.3g}: it drives signals away"
+        )
+    if gamma <= 0:
+        raise ValueError(
+            f"{type(activation).__name__} must have a tangent kernel with a limit at q = 0, "
+            f"got χ_1 = 1 - γ q with γ = {gamma:.3g}: Θ(x, x) grows without bound"
         )
     return EndPoint(1 / slope**2, 1 / beta, 1 / gamma)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbook._base.arguments import as_floating, described, is_traced, require_shape
+from ntkbook._base.summed import refuse_sum
 from ntkbook._base.types import Array, ArrayLike, Float, Int, Num, Scalar
 from ntkbook.signals.signal import Kernel
 from ntkbook.theory.effective_ridge import Eigenlearning, Levels
@@ -84,7 +85,9 @@ def measured_learnability(
     >>> print(measured_learnability(kernel, jnp.eye(3), jnp.array([1])).round(4))
     [0. 1. 0.]
     """
-    kernel = as_floating("kernel", trained_kernel(kernel, "all"))
+    trained = trained_kernel(kernel, "all")
+    refuse_sum("kernel", trained)  # before a part of it is taken, which is not known any more
+    kernel = as_floating("kernel", trained)
     require_shape("kernel", kernel, (kernel.shape[0],) * 2)
     functions = as_floating("functions", functions)
     require_shape("functions", functions, kernel.shape[:1] + (None,) * (functions.ndim - 1))

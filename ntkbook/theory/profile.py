@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -92,7 +93,8 @@ def hermite_coefficients(
     **Arguments**: `activation`, a layer such as `Relu()`, smooth but for a kink or jump at zero;
     `degree`, 0 to 512; `variance` q > 0.
 
-    **Returns**: μ_p (degree + 1,), each to some 1e-15 of E[φ²]^(1/2).
+    **Returns**: μ_p (degree + 1,), each to some 1e-15 of E[φ²]^(1/2), in float64 whatever JAX's
+    setting.
 
     **Raises**: TypeError or ValueError for other arguments.
 
@@ -109,7 +111,8 @@ def hermite_coefficients(
         raise TypeError(f"activation must be a layer, such as Relu(), got {described(activation)}")
     scale = np.sqrt(require_positive("variance", variance))
     x, weights = line()
-    right, left = (np.asarray(activation.fn(jnp.asarray(s * scale * x))) for s in (1, -1))
+    with jax.enable_x64(True):
+        right, left = (np.asarray(activation.fn(jnp.asarray(s * scale * x))) for s in (1, -1))
     before, here, found = np.zeros_like(x), np.ones_like(x), []
     for p in range(degree + 1):
         found.append(weights @ (here * (right + (-1) ** p * left)))

@@ -177,22 +177,34 @@ def multiplicities(d: int, k_max: int) -> Float[Array, "modes"]:
 
     **Arguments**: `d` ≥ 2; `k_max` ≥ 0.
 
-    **Returns**: the numbers (k_max + 1,), as floats, whole and exact below 2^53.
+    **Returns**: the numbers (k_max + 1,), as floats of JAX's default type, whole and exact below
+    2^53, in float32 below 2^24.
 
-    **Raises**: TypeError or ValueError for other arguments, and for numbers beyond 1e308.
+    **Raises**: TypeError or ValueError for other arguments, and for numbers beyond the range of
+    that type.
 
     >>> print(multiplicities(3, 4))
     [1. 3. 5. 7. 9.]
     """
+    numbers, dtype = _harmonics(d, k_max), jnp.result_type(float)
+    if numbers.max() > float(jnp.finfo(dtype).max):
+        raise ValueError(
+            f"there are more harmonics of degree k_max = {k_max} for d = {d} than {dtype} "
+            "can hold: ntk.setup() turns on float64"
+        )
+    return jnp.asarray(numbers, dtype)
+
+
+def _harmonics(d: int, k_max: int) -> np.ndarray:
+    """`multiplicities` in float64 whatever JAX's setting."""
     d, k_max = require_count("d", d, minimum=2), require_count("k_max", k_max, minimum=0)
     # All homogeneous polynomials of degree k, less |x|² times those of degree k - 2.
     all_of = list(accumulate(range(1, k_max + 1), lambda n, k: n * (k + d - 1) // k, initial=1))
     try:
-        numbers = [float(n - m) for n, m in zip(all_of, [0, 0, *all_of], strict=False)]
+        return np.array([float(n - m) for n, m in zip(all_of, [0, 0, *all_of], strict=False)])
     except OverflowError:
         message = f"there are more than 1e308 harmonics of degree k_max = {k_max} for d = {d}"
         raise ValueError(message) from None
-    return jnp.asarray(np.array(numbers))  # a long list is slow to convert for JAX
 
 
 def index_spectrum(
@@ -216,7 +228,7 @@ def index_spectrum(
     values = require_finite("eigenvalues", as_floating("eigenvalues", eigenvalues))
     (modes,) = require_shape("eigenvalues", values, (None,)).shape
     count = require_count("count", count)
-    numbers = np.minimum(multiplicities(d, modes - 1), count).astype(int)
+    numbers = np.minimum(_harmonics(d, modes - 1), count).astype(int)
     if numbers.sum() < count:
         raise ValueError(
             f"count must be at most {numbers.sum()}, the number of harmonics of degree up to "

@@ -14,6 +14,7 @@ from ntkbook import (
     Elementwise,
     Erf,
     Exp,
+    Gaussian,
     Gelu,
     LeakyRelu,
     Polynomial,
@@ -153,7 +154,9 @@ def test_the_end_of_the_critical_line_keeps_the_data():
 
 
 def test_expansions_fit_the_map():
-    for activation, q, w_var in ((Erf(), 0.5, 1.4), (Gelu(), 2.0, 1.7), (Tanh(), 0.6, 1.8)):
+    smooth = (Erf(), 0.5, 1.4), (Gelu(), 2.0, 1.7), (Tanh(), 0.6, 1.8)
+    flat = (Cos(), 0.7, 1.0), (Gaussian(), 1.0, 2.0)  # at zero, where a kink would be
+    for activation, q, w_var in (*smooth, *flat):
         exponent, a = correlation_expansion(activation, q=q, w_var=w_var)
         assert exponent == 2
         # C'' = dχ/dc at c = 1, by finite differences from one side.
@@ -168,8 +171,20 @@ def test_expansions_fit_the_map():
         assert exponent == 1.5
         np.testing.assert_allclose(1.5 * a * 1e-4, chi_1 - lost, rtol=1e-5)
         np.testing.assert_allclose(a, jump**2 * np.sqrt(2) / (3 * np.pi), rtol=1e-14)
+    exponent, a = correlation_expansion(RectifiedPower(2), q=1.0, w_var=0.3)  # E[φ''²] = 4/2
+    assert exponent == 2
+    np.testing.assert_allclose(a, 0.3, rtol=1e-12)
     softplus = Elementwise(jax.nn.softplus, name="softplus")
     assert correlation_expansion(softplus, q=1.0, w_var=1.0)[0] == 2
+
+
+def test_an_activation_that_is_flat_at_zero_is_smooth():
+    scales = {"w_var": 1.0, "b_var": 0.1}
+    laws = depth_laws(Cos(), **scales)
+    assert laws.exponent == 2
+    deep = deep_signal(Cos(), jnp.array([0.7, 0.4]), [100, 101], **scales)
+    first, last = deep.ntk_gap / deep.gap  # of order l, and a layer adds the coefficient
+    np.testing.assert_allclose(last - first, laws.bulk, rtol=1e-9)
 
 
 def test_dropout_in_every_layer():

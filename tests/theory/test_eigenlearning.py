@@ -6,6 +6,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+import ntkbook as ntk
 from ntkbook import effective_dimension, eigenlearning, measured_learnability, random_features
 
 INDEX = np.arange(1, 41)
@@ -181,6 +182,13 @@ def test_simulated_risks(k):
     for theory, seen, off in zip((found.test_risk, found.train_risk), mean, error, strict=True):
         assert abs(theory - seen) < 4 * off + 0.04 * theory
     assert found.train_risk < 0.7 * found.test_risk
+
+
+def test_the_trace_over_outputs_is_refused():
+    net, x = ntk.Serial(ntk.Dense(8), ntk.Erf(), ntk.Dense(2)), jnp.eye(3)
+    traced = ntk.empirical_ntk(net.apply, net.init(jax.random.key(0), (3,)), x, outputs="trace")
+    with pytest.raises(ValueError, match="trace over 2 outputs"):
+        measured_learnability(traced, jnp.eye(3), [0, 1])
 
 
 def test_measured_learnability_is_conserved_and_that_of_a_fit():

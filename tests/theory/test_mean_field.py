@@ -181,6 +181,9 @@ def test_end_points():
     np.testing.assert_allclose([1 / end.variance, 1 / end.diagonal], [3 - 3 / 16, 3 - 1 / 4])
     with pytest.raises(ValueError, match="drives signals away"):
         end_point(Gelu())
+    for third in (-0.8, -1.0):  # γ = -0.2 and 0, and β > 0
+        with pytest.raises(ValueError, match="γ = .*grows without bound"):
+            end_point(Polynomial((0, 1, 0.5, third / 6)))
     for refused in (Relu(), Cos(), Exp()):
         with pytest.raises(ValueError, match="smooth at zero"):
             end_point(refused)

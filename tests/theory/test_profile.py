@@ -1,5 +1,6 @@
 """Profiles, Hermite coefficients and endpoints of networks, against formulas in mpmath."""
 
+import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
@@ -83,6 +84,8 @@ def test_hermite_coefficients_of_relu_and_of_a_step():
     np.testing.assert_allclose(relu[3::2], 0, atol=1e-28)
     step = hermite_coefficients(Elementwise(lambda z: (z > 0) * 1.0), 9)
     np.testing.assert_allclose(step[1] ** 2, 1 / (2 * np.pi), rtol=1e-13)  # 1/2 and odd ones
+    with jax.enable_x64(False):
+        assert (hermite_coefficients(Relu(), 60) ** 2).tolist() == relu.tolist()
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,12 @@ def test_multiplicities_and_the_trace():
     np.testing.assert_allclose(total, coefficients.sum(), rtol=1e-12)
     with pytest.raises(ValueError, match="1e308 harmonics of degree k_max = 2000 for d = 1000"):
         multiplicities(1000, 2000)
+    with jax.enable_x64(False):
+        assert multiplicities(3, 4).dtype == jnp.float32
+        with pytest.raises(ValueError, match="d = 300 than float32 can hold"):
+            multiplicities(300, 60)
+        falling = index_spectrum(0.5 ** jnp.arange(61), 300, 400)
+        assert falling.tolist() == [1.0] + [0.5] * 300 + [0.25] * 99
 
 
 def test_the_index_spectrum_repeats_and_sorts():

@@ -108,7 +108,7 @@ def test_times_and_steps_of_any_size(x64):
     late = 2**40 + 1  # in 32 bits this is 1
     with jax.enable_x64(x64):
         flow, descent = gradient_flow(K, Y), gradient_descent(K, Y, 0.1)
-        for t in (late, np.int64(late), np.array(late), 2**70):
+        for t in (2**31, late, np.int64(late), np.array(late), 2**70):
             np.testing.assert_array_equal(flow.train(t), Y.astype(flow.y.dtype))
         np.testing.assert_allclose(flow.train(np.array([late, 0])), [Y, 0 * Y], atol=1e-6)
         for t in (late, np.int64(late), np.array([0, late])):
@@ -119,6 +119,9 @@ def test_times_and_steps_of_any_size(x64):
                 descent.loss(t)
         with pytest.raises(ValueError, match="t must be at most"):
             descent.loss(2**70)
+        if not x64:
+            with pytest.raises(ValueError, match="at most 2147483647 steps, got 2147483648"):
+                descent.loss(2**31)
         for t in (-(2**40), np.array([-(2**40)])):  # in 32 bits this is 0
             with pytest.raises(ValueError, match="zero or"):
                 descent.loss(t)
