@@ -10,7 +10,7 @@ import pytest
 
 import ntkbook as ntk
 from ntkbook import Dense, Elementwise, Erf, Relu, Residual, Serial
-from ntkbook._base.arguments import as_floating, described, require_key, require_shape
+from ntkbook._base.arguments import described, require_key, require_shape
 
 KEY = jax.random.key(0)
 X = np.array(jax.random.normal(KEY, (5, 3)))
@@ -395,12 +395,3 @@ def test_errors_show_no_matrix():
         require_shape("x", np.ones(3), (None, 3))
     with pytest.raises(ValueError, match=r"the form of \(\{'w_std.*, got ndarray of shape \(5, 3"):
         NET.kernel(X, hyperparameters=X)
-
-
-@pytest.mark.parametrize("x64", [True, False])
-def test_lists_of_long_integers_are_numbers(x64):
-    with jax.enable_x64(x64):
-        for whole in (2**31, -(2**31), 2**40, 10**30):
-            np.testing.assert_allclose(as_floating("x", [[whole, 1]]), [[float(whole), 1]], 1e-7)
-        with pytest.raises(TypeError, match="x must be an array of real numbers, got list"):
-            as_floating("x", [10**400])

@@ -21,6 +21,7 @@ from ntkbook import (
     softmax_cross_entropy,
     train,
 )
+from ntkbook._base.arguments import as_floating
 
 K, Y = np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([1.0, -1.0])
 ASKEW = np.array([[2.0, 1.0], [0.9, 2.0]])
@@ -134,6 +135,15 @@ def test_times_and_steps_of_any_size(x64):
         np.testing.assert_allclose(
             late, gradient_flow(K, Y, 1e-9).train(np.array([2.0**34])), rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("x64", [True, False])
+def test_lists_of_long_integers_are_numbers(x64):
+    with jax.enable_x64(x64):
+        for whole in (2**31, -(2**31), 2**40, 10**30):
+            np.testing.assert_allclose(as_floating("x", [[whole, 1]]), [[float(whole), 1]], 1e-7)
+        with pytest.raises(TypeError, match="x must be an array of real numbers, got list"):
+            as_floating("x", [10**400])
 
 
 @pytest.mark.parametrize("number", [1e-50, 1e39])
