@@ -125,12 +125,13 @@ async def execute(
         except asyncio.CancelledError:
             if manager.has_kernel:  # interrupted while it came up, when nbclient does not clean up
                 await manager.shutdown_kernel(now=True)
-            atexit.unregister(client._cleanup_kernel)
             raise
         except RuntimeError as error:  # what nbclient raises when a kernel does not come up
             if isinstance(error, DeadKernelError):
                 raise
             raise NotebookError(f"the kernel does not start: {error}") from None
+        finally:
+            atexit.unregister(client._cleanup_kernel)  # an error may have left it there
     return Ran(canonical(fresh), time.monotonic() - start, failures, unseen)
 
 
