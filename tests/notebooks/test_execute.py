@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from notebooks.compiled import QUICKLY
+from notebooks.compiled import FOLDER, QUICKLY
 from notebooks.execute import _environment, same_instructions
 
 
@@ -42,3 +42,9 @@ def test_a_run_gets_them_beside_its_own_settings(monkeypatch):
     assert whole["NTKBOOK_SIZE"] == "cpu"
     assert whole["XLA_FLAGS"].startswith("--xla_dump_to=x")
     assert whole.items() >= same_instructions(os.environ["XLA_FLAGS"]).items()
+
+
+def test_two_runs_do_not_keep_programs_in_one_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    assert FOLDER not in _environment("home", "cpu", None)
+    assert _environment("home", "cpu", tmp_path / "own")[FOLDER] == str(tmp_path / "own")

@@ -16,6 +16,8 @@ from pathlib import Path
 # Outputs that are compared are made without them.
 QUICKLY = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
+FOLDER = "JAX_COMPILATION_CACHE_DIR"  # what JAX calls the folder that it keeps programs in
+
 WRITTEN_S = 2  # JAX writes a file at once: one of this age is whole
 
 
@@ -26,7 +28,7 @@ def kept_in(folder: Path) -> dict[str, str]:
     the folder as well: these are off, and a program is known in every folder.
     """
     return {
-        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        FOLDER: str(folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",

@@ -23,7 +23,7 @@ from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager
 
 from notebooks import register
 from notebooks.canonical import METADATA, NotebookError, canonical, code_cells
-from notebooks.compiled import QUICKLY, kept_in
+from notebooks.compiled import FOLDER, QUICKLY, kept_in
 from notebooks.problems import opt_outs
 
 T = TypeVar("T")
@@ -174,7 +174,9 @@ def _environment(home: str, size: str, caches: Path | None) -> dict[str, str]:
     if caches is not None:
         own |= kept_in(caches)
     flags = os.environ.get("XLA_FLAGS", "").replace(QUICKLY, "").strip()
-    return os.environ | {"XLA_FLAGS": flags} | same_instructions(flags) | own
+    # Two kernels that keep programs in one folder may read what is half written, and warn of it.
+    caller = {name: value for name, value in os.environ.items() if name != FOLDER}
+    return caller | {"XLA_FLAGS": flags} | same_instructions(flags) | own
 
 
 def at(number: int, cell: NotebookNode, text: str) -> str:
